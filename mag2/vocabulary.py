@@ -1,0 +1,243 @@
+"""The words of the paper: action terms per sport (Table 7), grade words, and the prompts made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Table 7 of the supplement, in its order: a released text file has its rows in the same order.
+ACTIONS: dict[str, tuple[str, ...]] = {
+    "rhythmic_gymnastics": (
+        "walking",
+        "running",
+        "leaping",
+        "jumping",
+        "skipping",
+        "ballet feet",
+        "ballet hand",
+        "dance steps",
+        "bending",
+        "360° turn",
+        "split",
+        "one leg stand",
+        "30 sec. without stopping",
+        "spirals",
+        "release",
+        "circles",
+        "mills",
+        "throw and catch",
+        "bouncing 3 times",
+        "roll and recover 3 feet",
+        "roll and spin",
+        "pass through",
+        "swinging",
+        "figure 8",
+        "jump through",
+        "hopping",
+        "sliding",
+        "swaying",
+        "turning",
+        "stretching",
+        "twisting",
+        "balance",
+    ),
+    "figure_skating": (
+        "alternating backward crossovers",
+        "alternating forward crossovers",
+        "back spin",
+        "bunny hop",
+        "change of edge",
+        "slide chasse",
+        "cross stroke",
+        "dance mode",
+        "drop Mohawk",
+        "drop three",
+        "Dutch Waltz",
+        "entry",
+        "extended facing hold",
+        "dance steps",
+        "free sides",
+        "freestyle mode",
+        "gliding",
+        "half-flip",
+        "half-Lutz",
+        "hockey stop",
+        "pumping",
+        "moving",
+        "one-foot snowplow",
+        "one-foot spin",
+        "pivoting",
+        "power forward crossovers",
+        "power skating",
+        "rolling",
+        "scratch spin",
+        "slaloming",
+        "snowplow stop",
+        "spiral",
+        "straight line holds",
+        "straight line spirals",
+        "stroking",
+        "swing",
+        "swing roll",
+        "toe-loop jumping",
+        "two-foot spin",
+        "Waltz jump",
+        "Waltz hold",
+        "Waltz three",
+    ),
+    "artistic_swimming": (
+        "ballet leg single",
+        "ballet leg alternate",
+        "ballet leg double",
+        "twist",
+        "spinning",
+        "twirling",
+        "twist spin",
+        "spin up",
+        "combined spin",
+        "continuous spinning",
+        "boost action",
+        "cadence action",
+        "crane action",
+        "ibis action",
+        "Eiffel Tower action",
+        "Catalina action",
+        "Catalac action",
+        "helicopter action",
+        "flamingo action",
+        "flamingo bent knee",
+        "stingray action",
+        "Rio straight leg",
+        "manta ray action",
+        "knight action",
+        "London action",
+        "swan action",
+        "swanita action",
+        "albatross action",
+        "goeland action",
+        "barracuda action",
+        "blossom action",
+        "somersault back pike",
+        "barracuda bent knee",
+        "flying fish action",
+        "barracuda airborne split action",
+        "somersault back tuck",
+        "kip action",
+        "seagull action",
+        "Kip bent knee",
+        "kip-swirl action",
+        "somersault front pike",
+        "elevator action",
+        "somersub action",
+        "aurora action",
+        "subalina action",
+        "subilarc action",
+        "ballerina action",
+        "lagoon action",
+        "Gaviata action",
+        "heron action",
+        "butterfly action",
+        "Neptunus action",
+        "Catalina reverse",
+        "side fishtail split",
+        "Minerva action",
+        "porpoise action",
+        "front Ariana",
+        "walkover front",
+        "prawn action",
+        "water drop action",
+        "cyclone action",
+        "Ipanema action",
+        "Saturn action",
+    ),
+}
+
+# The paper names the six words; the words for 3, 4, 5, 7 and 8 grades (Table 2) are our choice. Those for fewer
+# than six are drawn from the six, so that features of six grades serve a model of fewer.
+GRADE_WORDS: dict[int, tuple[str, ...]] = {
+    3: ("bad", "good", "perfect"),
+    4: ("bad", "fair", "good", "perfect"),
+    5: ("bad", "poor", "fair", "good", "perfect"),
+    6: ("bad", "poor", "fair", "good", "excellent", "perfect"),
+    7: ("terrible", "bad", "poor", "fair", "good", "excellent", "perfect"),
+    8: ("terrible", "bad", "poor", "fair", "good", "great", "excellent", "perfect"),
+}
+
+# Table 5 compares these; the paper's choice is the third for video and the last for music.
+VISUAL_TEMPLATES = ("a photo of", "human action of", "a video of")
+AUDIO_TEMPLATES = ("a music of", "a musical rhythm of", "a music suitable for")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of one sport, in the row order of the authors' text files.
+
+    M visual and M audio action prompts, 2N audio-visual and N visual grade prompts, each from worst to best.
+    """
+
+    visual: tuple[str, ...]
+    audio: tuple[str, ...]
+    audio_visual_grades: tuple[str, ...]
+    grades: tuple[str, ...]
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """All 2M + 3N prompts in row order."""
+        return self.visual + self.audio + self.audio_visual_grades + self.grades
+
+
+def make_prompts(
+    sport: str,
+    n_grades: int = 6,
+    visual_template: str = "a video of",
+    audio_template: str = "a music suitable for",
+) -> Prompts:
+    """Prompts that read as English: "a video of a back spin", "a music suitable for dance steps".
+
+    Args:
+        sport: a key of `ACTIONS`.
+        n_grades: N, 3 to 8; 6 in the paper (Table 2).
+        visual_template, audio_template: what stands before the action; the paper's choice (Table 5).
+
+    Raises:
+        ValueError: an unknown sport or number of grades.
+    """
+    words = grade_words(n_grades)
+    actions = [with_article(action) for action in actions_of(sport)]
+    return Prompts(
+        visual=tuple(f"{visual_template} {action}" for action in actions),
+        audio=tuple(f"{audio_template} {action}" for action in actions),
+        audio_visual_grades=tuple(
+            f"{with_article(word)} performance {music}"
+            for word in words
+            for music in ("without fitting music", "with fitting music")
+        ),
+        grades=tuple(f"{with_article(word)} performance" for word in words),
+    )
+
+
+def actions_of(sport: str) -> tuple[str, ...]:
+    """The action terms of a sport; ValueError names the sports there are."""
+    if sport not in ACTIONS:
+        raise ValueError(f"unknown sport {sport!r}; there are {_listed(ACTIONS)}")
+    return ACTIONS[sport]
+
+
+def grade_words(n_grades: int) -> tuple[str, ...]:
+    """The N grade words from worst to best; ValueError names the numbers there are."""
+    if n_grades not in GRADE_WORDS:
+        raise ValueError(f"no words for {n_grades} grades; there are words for {_listed(GRADE_WORDS)}")
+    return GRADE_WORDS[n_grades]
+
+
+def with_article(term: str) -> str:
+    """The term with "a" or "an" where English wants one: not before a gerund or a plural."""
+    last = term.split()[-1]
+    gerund = last.endswith("ing") and last != "swing"
+    plural = last.endswith("s") or last == "feet"
+    if gerund or plural:
+        return term
+    sounds_like_vowel = term[0].lower() in "aeiou" and not term.startswith("one")
+    return f"{'an' if sounds_like_vowel else 'a'} {term}"
+
+
+def _listed(names: Sequence | dict) -> str:
+    return ", ".join(str(name) for name in names)
