@@ -1,0 +1,20 @@
+"""mag2: language-guided audio-visual scoring of long sports performances, as drop-in modules."""
+
+from mag2.fusion import AudioVisualFusion
+from mag2.grading import PromptGuidedGrading
+from mag2.guidance import ActionGraphGuidance
+from mag2.mlavl import MLAVL
+from mag2.plugin import attach, attached, detach, disabled
+from mag2.texts import TextFeatures
+
+__all__ = [
+    "MLAVL",
+    "ActionGraphGuidance",
+    "AudioVisualFusion",
+    "PromptGuidedGrading",
+    "TextFeatures",
+    "attach",
+    "attached",
+    "detach",
+    "disabled",
+]

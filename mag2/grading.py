@@ -1,0 +1,148 @@
+"""DPG, dual-branch prompt-guided grading: decoded grades become a score."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mag2.context import sinusoidal_code
+from mag2.fusion import make_decoder
+from mag2.projection import TokenProjection
+from mag2.texts import TextFeatures
+
+QUERIES = ("texts", "learnable")
+
+
+class GradeHead(nn.Module):
+    """Decoded grades (B, K, d) become one score: how much of every grade there is, times what it is worth.
+
+    s_k = sigmoid(w_k . g_k + b_k), normalised to sum 1 over the K grades; score = sum_k s_k (k - 1) / (K - 1).
+    """
+
+    def __init__(self, n_grades: int, dim: int):
+        super().__init__()
+        # The released code computes a (K, K) map and reads its diagonal; these are the rows of that map.
+        self.regressor = nn.Linear(dim, n_grades)
+        self.worth: Tensor
+        self.register_buffer("worth", torch.linspace(0, 1, n_grades), persistent=False)
+
+    def forward(self, grades: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K, d) -> score (B,) in [0, 1] and the grade weights (B, K)."""
+        present = torch.sigmoid((grades * self.regressor.weight).sum(dim=-1) + self.regressor.bias)
+        weights = present / present.sum(dim=1, keepdim=True)
+        return (weights * self.worth.to(weights.dtype)).sum(dim=1), weights
+
+
+class PromptGuidedGrading(nn.Module):
+    """Grade a performance by prompts in two branches that share one decoder (supplement, DPG).
+
+    The audio-visual branch decodes 2N grades (each word without and with fitting music) from the fused clips, the
+    visual branch N grades from the guided visual clips. Each branch turns its grades into a score (`GradeHead`), and
+    the score is ``w * audio_visual + (1 - w) * visual`` with w learned from 0.5.
+
+    Shapes: fused (B, T, d), visual (B, T, d); grade texts (2N, d) and (N, d). Returns a dict:
+        score (B,), score_audio_visual (B,), score_visual (B,): in [0, 1] as long as w is;
+        grades_audio_visual (B, 2N, d), grades_visual (B, N, d): the decoded grades;
+        queries_audio_visual (2N, d), queries_visual (N, d): what was decoded from;
+        weights_audio_visual (B, 2N), weights_visual (B, N): how much of each grade was found.
+
+    Args:
+        dim: d, 256 (released).
+        n_grades: N, 6 (Table 2).
+        texts: `TextFeatures` to own, with a projection to d; without, `forward` takes projected grade texts.
+        queries: "texts" (the paper) or "learnable" (Table 4, row 11: learned vectors in their place).
+        use_pe: add a sinusoidal position code to the queries (row 12; `use_pe` in the released code).
+        n_heads, n_layers, dropout: 8 and 3 (supplement), 0.3 (released training command).
+        released: read the position code at the number of the video in the batch, as the released code does, and not
+            at the number of the grade.
+
+    Raises:
+        ValueError: unknown queries, texts of another number of grades, or no texts where they are needed.
+    """
+
+    def __init__(
+        self,
+        dim: int = 256,
+        texts: TextFeatures | None = None,
+        *,
+        n_grades: int = 6,
+        queries: str = "texts",
+        use_pe: bool = False,
+        n_heads: int = 8,
+        n_layers: int = 3,
+        dropout: float = 0.3,
+        released: bool = False,
+    ):
+        super().__init__()
+        if queries not in QUERIES:
+            raise ValueError(f"unknown queries {queries!r}; there are {', '.join(QUERIES)}")
+        self.dim, self.n_grades = dim, n_grades if texts is None else texts.n_grades
+        self.use_pe, self.released = use_pe, released
+        self.decoder = make_decoder(dim, n_heads, n_layers, dropout)
+        self.audio_visual = GradeHead(2 * self.n_grades, dim)
+        self.visual = GradeHead(self.n_grades, dim)
+        self.w = nn.Parameter(torch.tensor([0.5]))
+        self.queries: nn.Parameter | None = None
+        self.texts: Tensor | None
+        self.register_buffer("texts", None)
+        self.projection: TokenProjection | None = None
+        if queries != "texts":
+            self.queries = nn.Parameter(torch.randn(3 * self.n_grades, dim))
+        elif texts is not None:
+            self.texts = torch.cat([texts.audio_visual_grades, texts.grades]).detach().float()
+            self.projection = TokenProjection(texts.width, dim)
+
+    def forward(
+        self,
+        fused: Tensor,
+        visual: Tensor,
+        audio_visual_grades: Tensor | None = None,
+        grades: Tensor | None = None,
+        clip_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Grade; see the class for shapes."""
+        queries_av, queries_v = self._queries(audio_visual_grades, grades)
+        grades_av = self._decode(queries_av, fused, clip_mask)
+        grades_v = self._decode(queries_v, visual, clip_mask)
+        score_av, weights_av = self.audio_visual(grades_av)
+        score_v, weights_v = self.visual(grades_v)
+        return {
+            "score": self.w * score_av + (1 - self.w) * score_v,
+            "score_audio_visual": score_av,
+            "score_visual": score_v,
+            "grades_audio_visual": grades_av,
+            "grades_visual": grades_v,
+            "queries_audio_visual": queries_av,
+            "queries_visual": queries_v,
+            "weights_audio_visual": weights_av,
+            "weights_visual": weights_v,
+        }
+
+    def _decode(self, queries: Tensor, memory: Tensor, clip_mask: Tensor | None) -> Tensor:
+        padding = None if clip_mask is None else ~clip_mask
+        each = queries.expand(len(memory), *queries.shape)
+        if self.use_pe:
+            code = sinusoidal_code(len(memory), self.dim)[:, None] if self.released else sinusoidal_code(*queries.shape)
+            each = each + code.to(each)
+        return self.decoder(each, memory, memory_key_padding_mask=padding)
+
+    def _queries(self, audio_visual_grades: Tensor | None, grades: Tensor | None) -> tuple[Tensor, Tensor]:
+        sizes = [2 * self.n_grades, self.n_grades]
+        given = audio_visual_grades is not None or grades is not None
+        if self.queries is not None or self.projection is not None:
+            if given:
+                raise ValueError("this grading has queries of its own; call it with fused and visual alone")
+            rows: Any = self.queries if self.projection is None else self.projection(self.texts)
+            queries_av, queries_v = rows.split(sizes)
+            return queries_av, queries_v
+        if audio_visual_grades is None or grades is None:
+            raise ValueError(
+                f"this grading owns no texts: call it with audio_visual_grades ({sizes[0]}, {self.dim}) "
+                f"and grades ({sizes[1]}, {self.dim})"
+            )
+        for name, rows, size in zip(
+            ("audio_visual_grades", "grades"), (audio_visual_grades, grades), sizes, strict=True
+        ):
+            if rows.shape != (size, self.dim):
+                raise ValueError(f"{name} wants shape ({size}, {self.dim}), got {tuple(rows.shape)}")
+        return audio_visual_grades, grades

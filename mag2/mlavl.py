@@ -1,0 +1,221 @@
+"""MLAVL, the paper's model: projection, context, guidance, fusion and grading in the order of its figure."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mag2.checkpoints import load_exactly, without_prefix
+from mag2.context import SharedSpecificContextEncoder
+from mag2.fusion import make_fusion
+from mag2.grading import PromptGuidedGrading
+from mag2.guidance import ActionGraphGuidance
+from mag2.losses import mlavl_loss
+from mag2.projection import TokenProjection
+from mag2.texts import TextFeatures
+
+
+class MLAVL(nn.Module):
+    """Multidimensional language-guided audio-visual learning: clips and music in, a score out (CVPR 2025).
+
+    Shapes: visual (B, T, visual_dim), audio (B, T, audio_dim), clip_mask (B, T), True where a clip is real. Returns a
+    dict with the entries of `PromptGuidedGrading` (score (B,) among them) and the projected texts, which the loss
+    reads: texts_visual (M, d), texts_audio (M, d), texts_audio_visual_grades (2N, d), texts_grades (N, d).
+
+    Args:
+        texts: the `TextFeatures` of the sport; the model keeps a copy and learns one projection for all four sets.
+        visual_dim, audio_dim: widths of the features; 768 (Video Swin or TimeSformer, AST).
+        dim: d, 256. n_heads: 8. n_context, n_fusion, n_grading: layers, 1, 2 and 3. dropout: 0.3. All as released.
+        fusion: "avcf", or a design of Table 3 (`mag2.fusion.FUSIONS`).
+        queries, use_pe: what the grading decodes from, and whether it gets a position code: "texts" without one; see
+            `PromptGuidedGrading` for rows 11 and 12 of Table 4.
+        released: reproduce two slips of the released code: the position code is read at the number of the video in
+            the batch, and the audio graph has as many texts as the visual one.
+
+    Raises:
+        ValueError: features of another width, no audio, or lengths that differ.
+    """
+
+    def __init__(
+        self,
+        texts: TextFeatures,
+        *,
+        visual_dim: int = 768,
+        audio_dim: int = 768,
+        dim: int = 256,
+        n_heads: int = 8,
+        n_context: int = 1,
+        n_fusion: int = 2,
+        n_grading: int = 3,
+        dropout: float = 0.3,
+        fusion: str = "avcf",
+        queries: str = "texts",
+        use_pe: bool = False,
+        released: bool = False,
+    ):
+        super().__init__()
+        self.released = released
+        self.text_sizes = [len(texts.visual), len(texts.audio), 2 * texts.n_grades, texts.n_grades]
+        self.texts: Tensor
+        self.register_buffer("texts", texts.rows.detach().float())
+        self.project_visual = TokenProjection(visual_dim, dim)
+        self.project_audio = TokenProjection(audio_dim, dim)
+        self.project_texts = TokenProjection(texts.width, dim)
+        self.context = SharedSpecificContextEncoder(dim, n_heads=n_heads, n_layers=n_context, dropout=dropout)
+        self.guide_visual = ActionGraphGuidance(dim, dropout=dropout)
+        self.guide_audio = ActionGraphGuidance(dim, dropout=dropout)
+        self.fusion = make_fusion(fusion, dim, n_heads=n_heads, n_layers=n_fusion, dropout=dropout)
+        self.grading = PromptGuidedGrading(
+            dim,
+            n_grades=texts.n_grades,
+            queries=queries,
+            use_pe=use_pe,
+            n_heads=n_heads,
+            n_layers=n_grading,
+            dropout=dropout,
+            released=released,
+        )
+
+    def forward(
+        self,
+        visual: Tensor,
+        audio: Tensor | None = None,
+        flow: Tensor | None = None,
+        clip_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Score a batch; `flow` is not used (every model here takes the same three)."""
+        if audio is None:
+            raise ValueError(
+                "MLAVL wants audio features beside the visual ones; for video alone see GDLT, CoFInAl, QTD"
+            )
+        if visual.shape[:2] != audio.shape[:2]:
+            raise ValueError(
+                f"visual and audio want as many videos and clips, got {tuple(visual.shape)} and {tuple(audio.shape)}"
+            )
+        # Every text of the sport goes through the projection together: one set of statistics for all.
+        projected = self.project_texts(self.texts)
+        visual_texts, audio_texts, audio_visual_grades, grades = projected.split(self.text_sizes)
+        heard_texts = audio_texts[: len(visual_texts)] if self.released else audio_texts
+
+        visual = self.context(self.project_visual(visual), clip_mask)
+        audio = self.context(self.project_audio(audio), clip_mask)
+        visual = self.guide_visual(visual, visual_texts, clip_mask=clip_mask)
+        audio = self.guide_audio(audio, heard_texts, clip_mask=clip_mask)
+        fused = self.fusion(visual, audio, clip_mask)
+        own_queries = self.grading.queries is not None
+        prompts = () if own_queries else (audio_visual_grades, grades)
+        graded = self.grading(fused, visual, *prompts, clip_mask=clip_mask)
+        return graded | {
+            "texts_visual": visual_texts,
+            "texts_audio": audio_texts,
+            "texts_audio_visual_grades": audio_visual_grades,
+            "texts_grades": grades,
+        }
+
+    def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+        """The objective of the paper, `mag2.losses.mlavl_loss`."""
+        return mlavl_loss(output, label)
+
+    @classmethod
+    def from_released(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        text_features: TextFeatures | Tensor,
+        n_text: int | None = None,
+        use_pe: bool = False,
+        dropout: float = 0.3,
+        n_head: int = 8,
+        **sizes,
+    ) -> "MLAVL":
+        """The authors' checkpoint, in evaluation mode, with their behaviour.
+
+        Args:
+            state_dict: of the authors' `MLAVL` (keys of their CLIP tower are passed over: its features are given).
+            text_features: `TextFeatures`, or their matrix (rows, D) in the released row order.
+            n_text: number of visual texts; half the action rows by default.
+            use_pe, dropout, n_head: their arguments. Other sizes are read off the weights.
+
+        Raises:
+            ValueError: a key is missing or unknown, or the texts do not fit the model.
+        """
+        state = {k: v for k, v in without_prefix(state_dict).items() if not k.startswith(_THEIR_CLIP)}
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        try:
+            n_grades, dim = shapes["regressor_V.weight"]
+            visual_dim, audio_dim = shapes["proj_visual.0.weight"][1], shapes["proj_audio.0.weight"][1]
+        except KeyError as missing:
+            raise ValueError(
+                f"{missing.args[0]} is not among the keys; give the state_dict of a released MLAVL"
+            ) from None
+        model = cls(
+            _released_texts(text_features, n_grades, n_text),
+            visual_dim=visual_dim,
+            audio_dim=audio_dim,
+            dim=dim,
+            n_heads=n_head,
+            n_context=_count_layers(shapes, "SSCEncoder"),
+            n_fusion=_count_layers(shapes, "T_decoder"),
+            n_grading=_count_layers(shapes, "GradeDecoder"),
+            dropout=dropout,
+            use_pe=use_pe,
+            released=True,
+        )
+        renamed = _renamed(state)
+        load_exactly(model, renamed | {"texts": model.texts})
+        return model.eval()
+
+
+# The released module registers some parts twice (encoder and decoder also under `transformer.`), holds its text tower
+# and a position table; ours has each part once.
+_THEIR_CLIP = ("CLIP", "clip_model", "text_encoder", "model_clip")
+_PASSED_OVER = ("transformer.", "pos_encoder.")
+_RENAMED: dict[str, str] = {
+    "w1": "grading.w",
+    **TokenProjection.released_keys("proj_visual", "project_visual"),
+    **TokenProjection.released_keys("proj_audio", "project_audio"),
+    **TokenProjection.released_keys("proj_text", "project_texts"),
+    "SSCEncoder.": "context.encoder.",
+    "gcn_V.": "guide_visual.",
+    "gcn_A.": "guide_audio.",
+    "T_decoder.": "fusion.decoder.",
+    **TokenProjection.released_keys("clip_fusion", "fusion.clip_wise.mix"),
+    "GradeDecoder.": "grading.decoder.",
+    "regressor_AV.": "grading.audio_visual.regressor.",
+    "regressor_V.": "grading.visual.regressor.",
+}
+
+
+def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    ours = {}
+    for key, value in state.items():
+        if key.startswith(_PASSED_OVER):
+            continue
+        prefix = next((old for old in _RENAMED if key.startswith(old)), None)
+        name = key if prefix is None else _RENAMED[prefix] + key[len(prefix) :]
+        # Their 1x1 convolutions are linear maps here.
+        ours[name] = value.squeeze(-1) if value.dim() == 3 else value
+    return ours
+
+
+def released_name(ours: str) -> str:
+    """The released code's name of one of our parameters."""
+    back = {new: old for old, new in _RENAMED.items()}
+    prefix = next(new for new in back if ours.startswith(new))
+    return back[prefix] + ours[len(prefix) :]
+
+
+def _count_layers(shapes: Mapping[str, tuple], stack: str) -> int:
+    return len({key.split(".")[2] for key in shapes if key.startswith(f"{stack}.layers.")})
+
+
+def _released_texts(texts: TextFeatures | Tensor, n_grades: int, n_text: int | None) -> TextFeatures:
+    if isinstance(texts, TextFeatures):
+        return texts
+    rows = torch.as_tensor(texts).float()
+    actions = len(rows) - 3 * n_grades
+    visual = actions // 2 if n_text is None else n_text
+    if not 0 < visual < actions:
+        raise ValueError(f"{len(rows)} text rows and {n_grades} grades leave no room for {visual} visual texts")
+    parts = rows.split([visual, actions - visual, 2 * n_grades, n_grades])
+    return TextFeatures(visual=parts[0], audio=parts[1], audio_visual_grades=parts[2], grades=parts[3])

@@ -1,0 +1,43 @@
+"""Token projection: features of any width to the width of the model."""
+
+from torch import Tensor, nn
+
+
+class TokenProjection(nn.Module):
+    """Two point-wise linear maps with BatchNorm: c -> c/2, BN, ReLU, c/2 -> d, BN (released code).
+
+    The released code writes the maps as 1x1 convolutions over time; a linear map over the last axis is the same
+    thing without the transposes. BatchNorm takes its statistics over every token of the batch.
+
+    Shapes: (..., c) -> (..., d).
+
+    Args:
+        in_dim: c, the width of the features.
+        dim: d, the width of the model.
+
+    Raises:
+        ValueError: the input is not c wide.
+    """
+
+    def __init__(self, in_dim: int, dim: int):
+        super().__init__()
+        self.in_dim, self.dim = in_dim, dim
+        hidden = in_dim // 2
+        self.reduce = nn.Linear(in_dim, hidden)
+        self.reduce_norm = nn.BatchNorm1d(hidden)
+        self.expand = nn.Linear(hidden, dim)
+        self.expand_norm = nn.BatchNorm1d(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Project (..., c) to (..., d)."""
+        if tokens.shape[-1] != self.in_dim:
+            raise ValueError(f"this projection takes features {self.in_dim} wide, got {tuple(tokens.shape)}")
+        rows = tokens.reshape(-1, self.in_dim)
+        rows = self.reduce_norm(self.reduce(rows)).relu()
+        return self.expand_norm(self.expand(rows)).view(*tokens.shape[:-1], self.dim)
+
+    @staticmethod
+    def released_keys(released: str, ours: str) -> dict[str, str]:
+        """Released key prefix -> our key prefix, for a projection `released` that stands at `ours` here."""
+        parts = {"0": "reduce", "1": "reduce_norm", "3": "expand", "4": "expand_norm"}
+        return {f"{released}.{number}.": f"{ours}.{part}." for number, part in parts.items()}
