@@ -1,0 +1,56 @@
+"""How well scores agree with labels: Spearman's rho, MSE, R-l2, and the average over targets."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+def spearman(prediction: ArrayLike, label: ArrayLike) -> float:
+    """Spearman's rank correlation, ties at their mean rank; nan where one side is constant.
+
+    Raises:
+        ValueError: the two differ in shape, or have fewer than two values.
+    """
+    prediction, label = _pair(prediction, label)
+    if np.ptp(prediction) == 0 or np.ptp(label) == 0:
+        return math.nan
+    return float(stats.spearmanr(prediction, label).statistic)
+
+
+def mse(prediction: ArrayLike, label: ArrayLike, scale: float = 1.0) -> float:
+    """Mean squared error, both sides multiplied by `scale` first: labels in [0, 1] back to their units."""
+    prediction, label = _pair(prediction, label)
+    return float(np.mean((prediction - label) ** 2) * scale**2)
+
+
+def relative_l2(prediction: ArrayLike, label: ArrayLike, span: float | None = None) -> float:
+    """R-l2, in percent: ``100 mean(((p - t) / span)^2)``, the span being max(t) - min(t) unless given.
+
+    Raises:
+        ValueError: as `spearman`, or a span that is not positive.
+    """
+    prediction, label = _pair(prediction, label)
+    span = float(np.ptp(label)) if span is None else span
+    if span <= 0:
+        raise ValueError(f"R-l2 wants labels that differ or a positive span, got a span of {span}")
+    return float(100 * np.mean(((prediction - label) / span) ** 2))
+
+
+def fisher_average(correlations: Sequence[float]) -> float:
+    """The average of correlations: tanh of the mean atanh (Fisher's z), as in Table 4."""
+    if len(correlations) == 0:
+        raise ValueError("the average wants at least one correlation")
+    with np.errstate(divide="ignore"):
+        return float(np.tanh(np.mean(np.arctanh(np.asarray(correlations, dtype=float)))))
+
+
+def _pair(prediction: ArrayLike, label: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    prediction, label = np.asarray(prediction, dtype=float), np.asarray(label, dtype=float)
+    if prediction.ndim != 1 or prediction.shape != label.shape or len(label) < 2:
+        raise ValueError(
+            f"scores and labels want one shape (n,), n at least 2, got {prediction.shape} and {label.shape}"
+        )
+    return prediction, label
