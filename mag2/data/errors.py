@@ -1,0 +1,5 @@
+"""The one error that faulty data raises."""
+
+
+class DataError(ValueError):
+    """A fault of the input: one sentence that names the file (and line) and says what to do."""

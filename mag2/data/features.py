@@ -1,0 +1,147 @@
+"""Ragged clip features: many videos of different length in one array."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+
+class ClipFeatures:
+    """The features of one modality for many videos, one row per clip.
+
+    The rows may be a read-only memory map: only the rows of a batch are read, and never written.
+
+    Shapes:
+        data (sum T, D) float32; offsets (n + 1,) integers, video i being rows offsets[i] to offsets[i + 1].
+
+    Args:
+        data: the rows, an array or a memory map.
+        offsets: where each video begins, and where the last one ends.
+        digest: the hash of the content where it is known already; computed on first use otherwise.
+
+    Raises:
+        ValueError: the array is no float32 matrix, or the offsets do not walk through it upwards.
+    """
+
+    def __init__(self, data: NDArray[np.float32], offsets: ArrayLike, *, digest: str | None = None):
+        offsets = np.asarray(offsets, dtype=np.int64)
+        if data.ndim != 2 or data.dtype != np.float32:
+            raise ValueError(f"ClipFeatures wants float32 rows (sum T, D), got {data.dtype} {data.shape}")
+        if offsets.ndim != 1 or len(offsets) < 1 or offsets[0] < 0 or offsets[-1] > len(data):
+            raise ValueError(f"ClipFeatures wants offsets (n + 1,) within its {len(data)} rows")
+        self.lengths: NDArray[np.int64] = np.diff(offsets)
+        if (self.lengths < 1).any():
+            raise ValueError(f"ClipFeatures wants one clip or more per video, got {self.lengths.min()}")
+        self._data = data
+        self._begins = offsets[:-1]
+        self._digest = digest
+
+    @classmethod
+    def stack(cls, videos: Sequence[ArrayLike]) -> "ClipFeatures":
+        """The features of videos given one by one, each (T_i, D); they are copied into one float32 array."""
+        arrays = [np.asarray(video, dtype=np.float32) for video in videos]
+        widths = {array.shape[1:] for array in arrays}
+        if len(widths) != 1 or len(next(iter(widths))) != 1:
+            raise ValueError(f"ClipFeatures.stack wants videos (T_i, D) of one width D, got {sorted(widths)}")
+        return cls(np.concatenate(arrays), np.cumsum([0] + [len(array) for array in arrays]))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def width(self) -> int:
+        """D, the width of one clip's features."""
+        return self._data.shape[1]
+
+    @property
+    def digest(self) -> str:
+        """A hash of every number and every length; equal for equal features, wherever they are kept."""
+        if self._digest is None:
+            digest = FeatureDigest()
+            for video in range(len(self)):
+                digest.add(self._rows(video))
+            self._digest = digest.text()
+        return self._digest
+
+    def video(self, index: int) -> Tensor:
+        """All clips of one video (T_i, D), a copy."""
+        self._check(np.asarray([index]))
+        return torch.from_numpy(np.array(self._rows(index)))
+
+    def crop(self, index: Sequence[int] | Tensor, clips: int, starts: Sequence[int] | Tensor) -> Tensor:
+        """Take `clips` clips of each video from its start, zeros where the video ends earlier.
+
+        Shapes:
+            index (B,) and starts (B,) integers; returns (B, clips, D) float32, a copy.
+
+        Raises:
+            ValueError: an index that is no video, a negative start, or not one start per video.
+        """
+        videos, begins = _integers(index), _integers(starts)
+        self._check(videos)
+        if begins.shape != videos.shape or (begins < 0).any():
+            raise ValueError(f"crop wants one start from 0 up for each of {len(videos)} videos, got {begins.tolist()}")
+        lengths = self.lengths[videos, None]
+        clip = begins[:, None] + np.arange(clips)  # (B, clips), counted within the video
+        rows = self._begins[videos, None] + np.minimum(clip, lengths - 1)
+        out = np.empty((len(videos), clips, self.width), dtype=np.float32)
+        np.take(np.asarray(self._data), rows, axis=0, out=out, mode="clip")
+        out[clip >= lengths] = 0
+        return torch.from_numpy(out)
+
+    def part(self, begin: int, end: int) -> "ClipFeatures":
+        """The videos from `begin` up to `end`, on the same rows in memory or on disk."""
+        return self._view(self._begins[begin:end], self.lengths[begin:end])
+
+    def shortened(self, lengths: ArrayLike) -> "ClipFeatures":
+        """The same videos, each ending after `lengths` (n,) clips; none may grow."""
+        lengths = np.asarray(lengths, dtype=np.int64)
+        if lengths.shape != self.lengths.shape or (lengths < 1).any() or (lengths > self.lengths).any():
+            raise ValueError("shortened wants one length per video, from 1 to the length it has")
+        return self._view(self._begins, lengths)
+
+    def _view(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> "ClipFeatures":
+        view = object.__new__(ClipFeatures)
+        view._data, view._begins, view.lengths, view._digest = self._data, begins, lengths, None
+        return view
+
+    def _rows(self, index: int) -> NDArray[np.float32]:
+        return np.asarray(self._data[self._begins[index] : self._begins[index] + self.lengths[index]])
+
+    def _check(self, index: NDArray[np.int64]) -> None:
+        if ((index < 0) | (index >= len(self))).any():
+            raise ValueError(f"there are videos 0 to {len(self) - 1} here, got {index.tolist()}")
+
+
+class FeatureDigest:
+    """The hash of features that come one video at a time."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, video: NDArray[np.float32]) -> None:
+        """Take in one video (T, D)."""
+        self._hash.update(f"{video.shape}".encode())
+        self._hash.update(np.ascontiguousarray(video, dtype="<f4").data)
+
+    def text(self) -> str:
+        """The hash of what came so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+
+def concatenated_digest(parts: Sequence[str]) -> str:
+    """One hash of several texts; no two different lists run into each other."""
+    hash_ = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        hash_.update(f"{len(part)}:{part}".encode())
+    return hash_.hexdigest()
+
+
+def _integers(values: Sequence[int] | Tensor) -> NDArray[np.int64]:
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"a list of whole numbers is wanted, got {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64)

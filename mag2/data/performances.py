@@ -1,0 +1,186 @@
+"""One split of a dataset, and the batches that are drawn from it."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mag2.data.features import ClipFeatures, concatenated_digest
+from mag2.data.labels import Example
+
+MODALITIES = ("visual", "audio", "flow")
+
+
+@dataclass
+class Batch:
+    """A batch of cropped performances.
+
+    Shapes:
+        visual (B, T, D); audio (B, T, D) or None; flow (B, T, D) or None; label (B,) in [0, 1].
+    """
+
+    visual: Tensor
+    audio: Tensor | None
+    flow: Tensor | None
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
+        """The batch on a device; `dtype` is for the features, the label never gets less than float32.
+
+        In half precision two skaters a tenth of a point apart would share one label.
+        """
+        label_dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
+        return Batch(
+            self.visual.to(device, dtype),
+            None if self.audio is None else self.audio.to(device, dtype),
+            None if self.flow is None else self.flow.to(device, dtype),
+            self.label.to(device, label_dtype),
+        )
+
+
+class Performances:
+    """One split of one dataset for one target.
+
+    Shapes:
+        label (n,) float32 in [0, 1]; label * scale is in the target's units (for FS1000's PCS: points after
+        division by the program factor).
+
+    Args:
+        names: the videos' names, in the order of the label file.
+        label: their labels.
+        scale: what the scores were divided by.
+        features: "visual" and, where they exist, "audio" and "flow". Where their lengths differ the video
+            ends with the shortest.
+        clips: T, the length of every crop.
+
+    Raises:
+        ValueError: the parts do not have one entry per video, or there is no visual part.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        label: Tensor,
+        *,
+        scale: float,
+        features: Mapping[str, ClipFeatures],
+        clips: int,
+    ):
+        if "visual" not in features or not set(features) <= set(MODALITIES):
+            raise ValueError(f"features are visual, audio and flow, visual always; got {sorted(features)}")
+        if {len(label), *(len(part) for part in features.values())} != {len(names)}:
+            raise ValueError(f"labels and features want one entry for each of the {len(names)} names")
+        if clips < 1:
+            raise ValueError(f"clips is the length of a crop, 1 or more, got {clips}")
+        self.names = list(names)
+        self.label = label
+        self.scale = scale
+        self.clips = clips
+        self.lengths = common_lengths(features)
+        self._features = {key: part.shortened(self.lengths) for key, part in features.items()}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The width of each modality that is there."""
+        return {key: part.width for key, part in self._features.items()}
+
+    def batch(self, index: Sequence[int] | Tensor, generator: torch.Generator | None = None) -> Batch:
+        """The performances `index` (B,), cropped to `clips` and padded with zeros at the end.
+
+        With a generator (training) every video starts at a random clip, any start that fills the crop being
+        as likely as any other; without (evaluation) the middle of the video is taken. One start per video
+        serves all its modalities.
+        """
+        index = torch.as_tensor(index, dtype=torch.long).cpu()
+        if ((index < 0) | (index >= len(self))).any():
+            raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {index.tolist()}")
+        starts = crop_starts(self.lengths[index.numpy()], self.clips, generator)
+        crops = {key: part.crop(index, self.clips, starts) for key, part in self._features.items()}
+        return Batch(crops["visual"], crops.get("audio"), crops.get("flow"), self.label[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The two splits of a dataset for one target.
+
+    `simulated` marks numbers that no camera has seen, and must be shown wherever results are.
+    `fingerprint` is a hash of names, labels, features, target and crop length: two datasets that share it
+    give the same batches, so a resumed training can tell whether it is on the data that it began with.
+    """
+
+    name: str
+    target: str
+    train: Performances
+    test: Performances
+    simulated: bool
+    fingerprint: str
+
+
+def assemble(
+    name: str,
+    target: str,
+    *,
+    scale: float,
+    clips: int,
+    train: Sequence[Example],
+    test: Sequence[Example],
+    features: Mapping[str, ClipFeatures],
+    simulated: bool = False,
+) -> Dataset:
+    """Build a dataset from what every loader has: labels per split, and features of train, then of test.
+
+    Warns once where the modalities of a video differ in length, with the number of such videos.
+    """
+    _warn_of_lengths(name, features)
+    border, end = len(train), len(train) + len(test)
+
+    def split(examples: Sequence[Example], begin: int, end: int) -> Performances:
+        return Performances(
+            [example.name for example in examples],
+            torch.tensor([example.label for example in examples], dtype=torch.float32),
+            scale=scale,
+            features={key: part.part(begin, end) for key, part in features.items()},
+            clips=clips,
+        )
+
+    seen = [name, target, repr(float(scale)), str(clips), str(border)]
+    seen += [f"{example.name} {example.label!r}" for example in (*train, *test)]
+    seen += [f"{key} {features[key].digest}" for key in sorted(features)]
+    return Dataset(
+        name, target, split(train, 0, border), split(test, border, end), simulated, concatenated_digest(seen)
+    )
+
+
+def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None) -> Tensor:
+    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred."""
+    slack = torch.from_numpy(np.maximum(lengths - clips, 0))
+    if generator is None:
+        return slack // 2
+    chance = torch.rand(len(slack), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    return (chance * (slack + 1)).long()
+
+
+def common_lengths(features: Mapping[str, ClipFeatures]) -> NDArray[np.int64]:
+    """How many clips of each video all its modalities have."""
+    return np.min([part.lengths for part in features.values()], axis=0)
+
+
+def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures]) -> None:
+    longest = np.max([part.lengths for part in features.values()], axis=0)
+    excess = longest - common_lengths(features)
+    if excess.any():
+        warnings.warn(
+            f"{int((excess > 0).sum())} of {len(excess)} videos of {name} have {', '.join(features)} "
+            f"features of different length (by {excess.max()} clips at most); each ends with its shortest.",
+            stacklevel=4,
+        )

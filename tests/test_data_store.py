@@ -1,0 +1,242 @@
+"""The feature store: when it is used, when it is built anew, and where."""
+
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from mag2.data import DataError, read_fs1000, sources, store
+from tests.test_data_fs1000 import write_folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    return write_folder(tmp_path / "fs1000")
+
+
+@pytest.fixture
+def read_files(monkeypatch):
+    """The feature files whose numbers were read."""
+    seen = []
+
+    def averaged(source):
+        seen.append(source.file)
+        return sources.averaged(source)
+
+    monkeypatch.setattr(store, "averaged", averaged)
+    return seen
+
+
+def everything(folder, **options):
+    data = read_fs1000(folder, "TES", clips=6, **options)
+    batches = [data.train.batch(range(3)), data.test.batch([0])]
+    return torch.cat([part.flatten() for batch in batches for part in (batch.visual, batch.audio, batch.flow)])
+
+
+def test_features_are_read_once(folder, read_files):
+    first = everything(folder)
+    assert len(read_files) == len(set(read_files)) == 12
+    assert torch.equal(everything(folder), first)
+    assert torch.equal(everything(folder), first)
+    assert len(read_files) == 12
+
+
+def test_another_target_and_other_scores_use_the_same_store(folder, read_files):
+    everything(folder)
+    read_fs1000(folder, "PCS", clips=3)
+    path = folder / "val_fs1000_new.txt"
+    path.write_text(path.read_text().replace("97.50", "98.00"))
+    everything(folder)
+    assert len(read_files) == 12
+
+
+def test_a_changed_file_rebuilds_its_modality_only(folder, read_files):
+    everything(folder)
+    path = folder / "audio/b.npy"
+    stat = path.stat()
+    np.save(path, np.load(path) + 1)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # same size, the smallest step in time
+    del read_files[:]
+    after = everything(folder)
+    assert {file.parent.name for file in read_files} == {"audio"}
+    assert torch.equal(after, everything(folder, cache=folder / "fresh"))
+
+
+def test_other_videos_rebuild_the_store(folder, read_files):
+    everything(folder)
+    path = folder / "train_fs1000_new.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[::-1]))
+    del read_files[:]
+    assert torch.equal(everything(folder), everything(folder, cache=folder / "fresh"))
+    assert [file.stem for file in read_files[:4]] == ["c", "b", "a", "d"]
+
+
+def test_a_newer_layout_rebuilds_the_store(folder, read_files, monkeypatch):
+    everything(folder)
+    monkeypatch.setattr(store, "LAYOUT", store.LAYOUT + 1)
+    everything(folder)
+    assert len(read_files) == 24
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-4])
+
+
+def flip_a_bit(file):
+    raw = bytearray(file.read_bytes())
+    raw[-3] ^= 1
+    file.write_bytes(raw)
+
+
+def rename_a_field(file):
+    file.write_text(file.read_text().replace("lengths", "length"))
+
+
+DAMAGE = {
+    "data truncated": (".npy", truncate),
+    "data emptied": (".npy", lambda file: file.write_bytes(b"")),
+    "data missing": (".npy", lambda file: file.unlink()),
+    "data with a flipped bit": (".npy", flip_a_bit),
+    "data of another kind": (".npy", lambda file: np.save(file, np.zeros(3))),
+    "note truncated": (".json", truncate),
+    "note missing": (".json", lambda file: file.unlink()),
+    "note of another kind": (".json", lambda file: file.write_text("[1]")),
+    "note of nothing": (".json", lambda file: file.write_text("null")),
+    "note that is no text": (".json", lambda file: file.write_bytes(b"\xff\xfe")),
+    "note without a field": (".json", rename_a_field),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_store_is_built_anew(folder, read_files, damage):
+    whole = everything(folder)
+    suffix, harm = DAMAGE[damage]
+    (victim,) = (folder / ".mag2-cache").glob(f"*visual*{suffix}")
+    harm(victim)
+    del read_files[:]
+    assert torch.equal(everything(folder), whole)
+    assert {file.parent.name for file in read_files} == {"video"}
+    del read_files[:]
+    everything(folder)
+    assert read_files == []
+
+
+def test_a_build_that_is_killed_leaves_no_valid_store_and_no_litter(folder, monkeypatch):
+    def killed(source):
+        if source.name == "c":
+            raise KeyboardInterrupt
+        return sources.averaged(source)
+
+    monkeypatch.setattr(store, "averaged", killed)
+    with pytest.raises(KeyboardInterrupt):
+        everything(folder)
+    assert [file.name for file in (folder / ".mag2-cache").iterdir()] == ["lock"]
+    (folder / ".mag2-cache" / "fs1000-visual.npy.part-0123").write_bytes(b"left by a process that had no time")
+    monkeypatch.undo()
+    everything(folder, cache=folder / ".mag2-cache")
+    assert not list((folder / ".mag2-cache").glob("*.part-*"))
+
+
+def test_data_without_its_note_is_half_written(folder, read_files, monkeypatch):
+    """The note is moved into place last: whatever was killed before has none, or an old one."""
+    moved = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (moved.append(b.suffix), replace(a, b)))
+    everything(folder)
+    assert moved == [".npy", ".json"] * 3
+
+
+def test_builders_at_the_same_time_build_once(folder, read_files):
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: everything(folder), range(4)))
+    assert all(torch.equal(result, results[0]) for result in results)
+    assert len(read_files) == 12
+
+
+def test_a_faulty_rebuild_keeps_no_trace_of_the_fault(folder):
+    before = everything(folder)
+    good = np.load(folder / "video/b.npy")
+    np.save(folder / "video/b.npy", np.full_like(good, np.nan))
+    for _ in range(2):
+        with pytest.raises(DataError, match="NaN"):
+            everything(folder)
+    np.save(folder / "video/b.npy", good)
+    assert torch.equal(everything(folder), before)
+
+
+def test_without_room_beside_the_data_the_store_lies_in_the_users_cache(folder, read_files, tmp_path):
+    (folder / ".mag2-cache").write_text("a file, so no folder can be made here")
+    first = everything(folder)
+    assert torch.equal(everything(folder), first)
+    assert len(read_files) == 12
+    (place,) = (tmp_path / "user-cache" / "mag2").iterdir()
+    assert len(list(place.glob("*.npy"))) == 3
+
+
+def test_a_finished_store_is_used_where_nothing_can_be_written(folder, read_files, monkeypatch):
+    first = everything(folder)
+    monkeypatch.setattr(store, "_lock", None)  # would fail if it were needed
+    assert torch.equal(everything(folder), first)
+    assert len(read_files) == 12
+
+
+def test_a_chosen_cache_is_the_only_one_and_must_be_writable(folder, tmp_path):
+    everything(folder, cache=tmp_path / "here" / "deep")
+    assert len(list((tmp_path / "here" / "deep").glob("*.npy"))) == 3
+    assert not (folder / ".mag2-cache").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot be written in .*file \(.*give a writable cache folder"):
+        everything(folder, cache=tmp_path / "file")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_litter(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match="No space left on device"):
+        everything(folder)
+    assert not list(tmp_path.rglob("*.part-*"))
+
+
+def test_two_feature_sets_of_one_dataset_keep_their_own_stores(folder, read_files):
+    shutil.copytree(folder / "video", folder / "c3d")
+    everything(folder)
+    everything(folder, video="c3d")
+    del read_files[:]
+    everything(folder)
+    everything(folder, video="c3d")
+    assert read_files == []
+
+
+def test_a_moved_dataset_keeps_its_store(folder, read_files):
+    first = everything(folder)
+    moved = folder.rename(folder.with_name("moved"))
+    assert torch.equal(everything(moved), first)
+    assert len(read_files) == 12
+
+
+def test_the_store_is_one_float32_map_per_modality(folder):
+    everything(folder)
+    for key, width in (("visual", 6), ("audio", 4), ("flow", 5)):
+        (file,) = (folder / ".mag2-cache").glob(f"fs1000-{key}-*.npy")
+        rows = np.load(file, mmap_mode="r")
+        assert (rows.dtype, rows.shape) == (np.float32, (18, width))
+        note = json.loads(file.with_suffix(".json").read_text())
+        assert [name for name, *_ in note["sources"]] == ["a", "b", "c", "d"]
+    data = read_fs1000(folder, "TES")
+    assert isinstance(data.train._features["visual"]._data, np.memmap)
+
+
+def test_progress_counts_every_file_up_to_the_total(folder):
+    calls = []
+    everything(folder, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 12) for done in range(1, 13)]
+    del calls[:]
+    everything(folder, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(4, 12), (8, 12), (12, 12)]
