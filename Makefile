@@ -1,0 +1,31 @@
+# Each target sets up what it needs: a virtual environment in this checkout, the package and its extras.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: table4 test test-slow lint clean
+
+table4: $(VENV)/.ready
+	$(BIN)/python examples/table4.py
+
+test: $(VENV)/.ready lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Installed in place, so that an edit needs no second install; made anew when the metadata change.
+$(VENV)/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit('mag2 needs Python 3.10 or newer, this is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test,figures]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
