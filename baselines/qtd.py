@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.baselines.released import count_layers, load_strictly, need, without_prefix
+
 # Which tokens get a sinusoidal code, by the released name of the choice.
 RELEASED_POSITIONAL = {
     "query_memory_pe": "query_memory",
@@ -158,8 +160,8 @@ class Evaluator(nn.Module):
             ValueError: keys are missing or unexpected.
         """
         weights = {key.removeprefix("module.").removeprefix("evaluator."): w for key, w in state_dict.items()}
-        model = cls(_need(weights, "layer1_mean.weight").shape[1])
-        _load(model, weights)
+        model = cls(need(weights, "layer1_mean.weight").shape[1])
+        load_strictly(model, weights)
         return model.eval()
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -309,23 +311,23 @@ class QTD(nn.Module):
         del d_model, N, num_queries, max_len
         if pe not in RELEASED_POSITIONAL:
             raise ValueError(f"pe is {pe!r}: give one of {', '.join(RELEASED_POSITIONAL)}")
-        weights = {_our_key(key): weight for key, weight in state_dict.items()}
-        n_queries, dim = _need(weights, "query_embed.weight").shape
+        weights = {_our_key(key): weight for key, weight in without_prefix(state_dict).items()}
+        n_queries, dim = need(weights, "query_embed.weight").shape
         model = cls(
             in_dim=dim,
             dim=dim,
             n_queries=n_queries,
-            n_layers=len({key.split(".")[2] for key in weights if key.startswith("decoder.layers.")}),
+            n_layers=count_layers(weights, "decoder"),
             n_heads=H,
-            feed_forward=_need(weights, "decoder.layers.0.linear1.weight").shape[0],
+            feed_forward=need(weights, "decoder.layers.0.linear1.weight").shape[0],
             query_var=query_var,
             positional=RELEASED_POSITIONAL[pe],
-            max_len=_need(weights, "pos_encoder.pe").shape[1],
+            max_len=need(weights, "pos_encoder.pe").shape[1],
             released=True,
         )
         if not any(key.startswith("evaluator.") for key in weights):
             weights |= model.evaluator.state_dict(prefix="evaluator.")
-        _load(model, weights)
+        load_strictly(model, weights)
         return model.eval()
 
     def forward(self, visual: Tensor, audio: Tensor | None = None, flow: Tensor | None = None) -> dict[str, Tensor]:
@@ -425,29 +427,8 @@ def _coded(tokens: Tensor, code: Tensor | None) -> Tensor:
 
 
 def _our_key(key: str) -> str:
-    """Our name of a released key: without ``module.``, the bare evaluator's below ``evaluator.``."""
-    key = key.removeprefix("module.")
+    """Our name of a released key: the bare evaluator's stand below ``evaluator.``."""
     return f"evaluator.{key}" if key.startswith(("layer1_", "layer2_", "layer3_")) else key
-
-
-def _need(weights: Mapping[str, Tensor], key: str) -> Tensor:
-    if key not in weights:
-        raise ValueError(f"the state_dict is not the released model's: it has no {key}")
-    return weights[key]
-
-
-def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load strictly, with one sentence on what does not fit."""
-    ours = model.state_dict()
-    faults = {
-        "missing": ours.keys() - weights.keys(),
-        "unexpected": weights.keys() - ours.keys(),
-        "of another shape": {k for k in ours.keys() & weights.keys() if ours[k].shape != weights[k].shape},
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{fault}: {', '.join(sorted(keys))}" for fault, keys in faults.items() if keys)
-        raise ValueError(f"the state_dict does not fit {type(model).__name__}: {listed}")
-    model.load_state_dict(weights)
 
 
 def _check_sizes(**sizes: int) -> None:

@@ -1,0 +1,7 @@
+"""The models of the field, as their papers describe them; `released=True` for what their released code does."""
+
+from mag2.baselines.cofinal import CoFInAl
+from mag2.baselines.gdlt import GDLT
+from mag2.baselines.qtd import QTD
+
+__all__ = ["GDLT", "QTD", "CoFInAl"]
