@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mag2.encoders import load_text_encoder
+from mag2.guidance import controlled
 from mag2.vocabulary import ACTIONS, Prompts, grade_words, make_prompts
 
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
@@ -180,6 +181,22 @@ class TextFeatures:
         )
         grades, audio_visual = self.grades[keep], self.audio_visual_grades[both]
         return replace(self, grades=grades, audio_visual_grades=audio_visual, prompts=prompts)
+
+    def controlled(self, control: str | None, seed: int = 0) -> "TextFeatures":
+        """The same features with something taken away from the action texts, visual and audio; grades stay.
+
+        Args:
+            control: "zero_texts", "random_texts", "permuted_texts" or "centred_texts" (`mag2.guidance.controlled`);
+                None returns these features.
+            seed: of what is drawn; audio texts are drawn apart from the visual ones.
+
+        Raises:
+            ValueError: another control.
+        """
+        if control is None:
+            return self
+        visual, audio = controlled(self.visual, control, seed), controlled(self.audio, control, seed + 1)
+        return replace(self, visual=visual, audio=audio, source=f"{self.source}, {control}")
 
 
 @cache

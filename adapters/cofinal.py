@@ -1,0 +1,5 @@
+"""Texts and MAG2 in CoFInAl, which has GDLT's places: `prototype` and `transformer.encoder`."""
+
+from mag2.adapters.gdlt import with_mag2, with_texts
+
+__all__ = ["with_mag2", "with_texts"]

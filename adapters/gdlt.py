@@ -1,0 +1,31 @@
+"""Texts and MAG2 in GDLT, and in any model with its places: `prototype` and `transformer.encoder`."""
+
+from torch import nn
+
+from mag2.adapters.queries import query_width, replace_queries
+from mag2.guidance import ActionGraphGuidance
+from mag2.plugin import attach
+from mag2.texts import TextFeatures
+
+
+def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
+    """The "+Texts" of Table 4: the projected grade texts, as many as the model has prototypes, take the place of these.
+
+    The model is changed in place and returned; `mag2.detach` hands it back.
+
+    Raises:
+        ValueError: the model has no `prototype`, or the texts lack words for that number of grades.
+    """
+    return replace_queries(model, texts, at="prototype")
+
+
+def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3) -> nn.Module:
+    """The "+MAG2" of Table 4: the visual action texts guide what comes out of the transformer encoder.
+
+    The model is changed in place and returned; `mag2.detach` hands it back.
+
+    Raises:
+        ValueError: the model has no `transformer.encoder`, or is guided there already.
+    """
+    guide = ActionGraphGuidance(query_width(model, "prototype"), texts.visual, dropout=dropout)
+    return attach(model, guide, at="transformer.encoder")

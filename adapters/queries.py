@@ -1,0 +1,111 @@
+"""Grade texts in the place of learnable queries: what "+Texts" means for models that decode from an embedding."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mag2.plugin import Plug, insert, submodule
+from mag2.projection import TokenProjection
+from mag2.texts import TextFeatures
+
+
+class GradeTexts(nn.Module):
+    """The grade texts (N, D) of a sport and their projection to the width of a model: `forward()` -> (N, d)."""
+
+    def __init__(self, grades: Tensor, dim: int):
+        super().__init__()
+        self.texts: Tensor
+        self.register_buffer("texts", grades.detach().float().clone())
+        self.projection = TokenProjection(grades.shape[1], dim)
+
+    def forward(self) -> Tensor:
+        """Project the texts."""
+        return self.projection(self.texts)
+
+
+class _TextEmbedding(nn.Embedding):
+    """An embedding whose `weight` reads as projected texts while a plug sits in it.
+
+    The learned table stays where it was, under its own key, frozen; the class is swapped because a property is the
+    one thing that is looked up before a parameter of the same name.
+    """
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        plug: QueryPlug = self.__dict__["plug"]
+        table = self._parameters["weight"]
+        return table if table is not None and not plug.enabled else plug.module()
+
+
+class QueryPlug(Plug):
+    """Texts instead of the table of the `nn.Embedding` at a path.
+
+    `settings` are attributes of the model, where it has them, and the values that they take as long as texts sit there.
+    """
+
+    def __init__(self, at: str, module: nn.Module, settings: Mapping[str, Any] | None = None):
+        super().__init__(at, module)
+        self.settings = dict(settings or {})
+        self.before: dict[str, Any] = {}
+
+    def insert(self, model: nn.Module) -> None:
+        """Swap the reading of the table and freeze it: DDP must see no parameter that gets no gradient."""
+        table = _embedding(model, self.at)
+        parameter = table.weight
+        self.required_grad = parameter.requires_grad
+        parameter.requires_grad_(False)
+        table.__class__ = _TextEmbedding
+        table.__dict__["plug"] = self
+        for name, value in self.settings.items():
+            if hasattr(model, name):
+                self.before[name] = getattr(model, name)
+                setattr(model, name, value)
+
+    def remove(self, model: nn.Module) -> None:
+        """Give the table back."""
+        table = submodule(model, self.at)
+        table.__class__ = nn.Embedding
+        del table.__dict__["plug"]
+        table.weight.requires_grad_(self.required_grad)
+        for name, value in self.before.items():
+            setattr(model, name, value)
+
+
+def replace_queries(
+    model: nn.Module,
+    texts: TextFeatures,
+    at: str,
+    *,
+    as_many: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Let the projected grade texts take the place of the embedding at a path.
+
+    Args:
+        as_many: as many grades as the embedding has rows; otherwise all grades of the texts.
+        settings: attributes of the model and what they are meanwhile (no positional code on the queries, say).
+
+    Raises:
+        ValueError: no such path, no `nn.Embedding` there, taken already, or the texts lack these grades.
+    """
+    n_rows, dim = _embedding(model, at).weight.shape
+    grades = texts.with_grades(n_rows).grades if as_many else texts.grades
+    return insert(model, QueryPlug(at, GradeTexts(grades, dim), settings))
+
+
+def query_width(model: nn.Module, at: str) -> int:
+    """The width of the embedding at a path, which is the width of the model around it."""
+    table = submodule(model, at)
+    if not isinstance(table, nn.Embedding):
+        raise ValueError(f"{at!r} is a {type(table).__name__}; the width is read off an nn.Embedding there")
+    return table.embedding_dim
+
+
+def _embedding(model: nn.Module, at: str) -> nn.Embedding:
+    table = submodule(model, at)
+    if isinstance(table, _TextEmbedding):
+        raise ValueError(f"texts sit in the place of {at!r} already; detach the model first")
+    if type(table) is not nn.Embedding:
+        raise ValueError(f"{at!r} is a {type(table).__name__}; texts take the place of an nn.Embedding")
+    return table

@@ -1,0 +1,221 @@
+"""Which text a clip is about, from outside: a similarity becomes edge weights, and names the actions of a video.
+
+MAG2's complete graph hears the mean of all texts and cannot say which action is seen. A similarity of clips and texts
+that somebody else has learned can: image features of a CLIP with texts of the same CLIP, say. Nothing here is an
+explanation by itself: how often the named action is the right one is measured on planted actions, or unknown.
+"""
+
+import csv
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mag2.checkpoints import write_atomically
+from mag2.vocabulary import Prompts
+
+
+def clip_text_similarity(clip_features: Tensor, texts: Tensor, *, centre: bool = True) -> Tensor:
+    """Cosine of every clip with every text, both in one space.
+
+    Shapes: clip_features (B, T, D), texts (M, D); returns (B, T, M) in [-1, 1]. A zero row has cosine 0.
+
+    Args:
+        clip_features: of the image tower, or mapped into the space of the texts.
+        texts: of the text tower that was trained with it.
+        centre: leave out what all texts share: features of one sport's prompts lie within cosine 0.95 of each other.
+
+    Raises:
+        ValueError: other shapes, or widths that differ.
+    """
+    if clip_features.dim() != 3 or texts.dim() != 2 or clip_features.shape[-1] != texts.shape[-1]:
+        shapes = f"{tuple(clip_features.shape)} and {tuple(texts.shape)}"
+        raise ValueError(f"clips (B, T, D) and texts (M, D) want one width, got {shapes}")
+    # What is left of centred texts is small: half precision would leave little of it.
+    exact = torch.promote_types(clip_features.dtype, torch.float32)
+    rows = F.normalize(texts.to(clip_features.device, exact), dim=-1)
+    if centre:
+        rows = rows - rows.mean(dim=0)
+    # Texts that are all alike leave rounding errors behind; a floor keeps these from becoming directions.
+    rows = F.normalize(rows, dim=-1, eps=1e-4)
+    return (F.normalize(clip_features.to(exact), dim=-1) @ rows.T).to(clip_features.dtype)
+
+
+def edge_weights(
+    similarity: Tensor, *, temperature: float = 0.05, top_k: int | None = None, scale: float | None = None
+) -> Tensor:
+    """Weights for `ActionGraphGuidance(..., edge_weight=)`: a softmax over the texts, times `scale`.
+
+    The same similarity everywhere gives weights of 1, the complete graph. The weights of a clip always sum to
+    `scale`, which is the cheap case of weighted guidance.
+
+    Shapes: similarity (B, T, M), any real numbers; returns (B, T, M).
+
+    Args:
+        temperature: what similarities are divided by. 0.05 is for cosines with centred texts: CLIP's own 0.01, times
+            five, as centring stretches what differs between texts that lie within cosine 0.95 of each other.
+        top_k: only so many texts for each clip, all by default.
+        scale: how much a clip hears of texts altogether, where it hears T - 1 of other clips; M by default.
+
+    Raises:
+        ValueError: another shape, a temperature or scale that is not above 0, or a top_k outside 1..M.
+    """
+    if similarity.dim() != 3 or similarity.shape[-1] == 0:
+        raise ValueError(f"similarity wants shape (B, T, M), got {tuple(similarity.shape)}")
+    n_texts = similarity.shape[-1]
+    scale = n_texts if scale is None else scale
+    if temperature <= 0 or scale <= 0:
+        raise ValueError(f"temperature and scale want numbers above 0, got {temperature} and {scale}")
+    if top_k is not None:
+        if not 1 <= top_k <= n_texts:
+            raise ValueError(f"top_k wants 1 to {n_texts}, the number of texts, got {top_k}")
+        kept = torch.zeros_like(similarity, dtype=torch.bool)
+        kept.scatter_(-1, similarity.topk(top_k, dim=-1).indices, True)
+        similarity = similarity.masked_fill(~kept, -torch.inf)
+    return scale * torch.softmax(similarity / temperature, dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The best matching action of every clip, and how often that is right.
+
+    Attributes:
+        action: (B, T) integers, rows of `vocabulary`; -1 in padding.
+        weight: (B, T), the similarity (or edge weight) that won; NaN in padding.
+        vocabulary: the M actions.
+        planted: (B, T) integers, what really is there, -1 in transitions and padding; None if nobody knows.
+        accuracy: share of the clips with a planted action whose named action is the planted one (top-1), or None.
+    """
+
+    action: Tensor
+    weight: Tensor
+    vocabulary: tuple[str, ...]
+    planted: Tensor | None = None
+    accuracy: float | None = None
+
+    @property
+    def names(self) -> list[list[str | None]]:
+        """The action of every clip of every video by its name, None in padding."""
+        return [[self._name(action) for action in video] for video in self.action.tolist()]
+
+    @property
+    def verdict(self) -> str:
+        """One phrase on how far to believe it; every plot bears it."""
+        if self.accuracy is None:
+            return "accuracy unknown"
+        return f"top-1 accuracy {self.accuracy:.2f} (chance {1 / len(self.vocabulary):.2f})"
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a row per clip: video, clip, action, weight, planted, accuracy (of all, or "unknown")."""
+        planted = torch.full_like(self.action, -1) if self.planted is None else self.planted
+        accuracy = "unknown" if self.accuracy is None else repr(self.accuracy)
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["video", "clip", "action", "weight", "planted", "accuracy"])
+        # Read from the device once, not once for every clip.
+        actions, weights, truths = self.action.tolist(), self.weight.tolist(), planted.tolist()
+        for video, columns in enumerate(zip(actions, weights, truths, strict=True)):
+            for clip, (action, weight, truth) in enumerate(zip(*columns, strict=True)):
+                if action >= 0:
+                    rows.writerow([video, clip, self._name(action), weight, self._name(truth) or "", accuracy])
+        write_atomically(text.getvalue(), Path(path))
+
+    def plot(self, path: str | Path, *, video: int = 0) -> None:
+        """Draw one video: clips along, actions up, the named one dark as its weight, planted ones ringed.
+
+        The title says the measured accuracy over all videos, or that it is unknown.
+
+        Raises:
+            ImportError: matplotlib is missing; it comes with the extra `figures`.
+            ValueError: no such video, or a file type that matplotlib does not write.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as missing:
+            raise ImportError("a timeline is drawn by matplotlib: pip install 'mag2[figures]'") from missing
+        if not 0 <= video < len(self.action):
+            raise ValueError(f"there are {len(self.action)} videos, 0 to {len(self.action) - 1}, got {video}")
+        actions, weights = self.action[video].cpu(), self.weight[video].float().cpu()
+        truths = torch.full_like(actions, -1) if self.planted is None else self.planted[video].cpu()
+        shown = sorted({*actions[actions >= 0].tolist(), *truths[truths >= 0].tolist()})
+        rows = {action: row for row, action in enumerate(shown)}
+        named, there = (actions >= 0).nonzero().flatten(), (truths >= 0).nonzero().flatten()
+
+        figure = Figure(figsize=(10, 1.2 + 0.22 * len(shown)), layout="constrained")
+        axes = figure.subplots()
+        height = [rows[action] for action in actions[named].tolist()]
+        dots = axes.scatter(named, height, c=weights[named], cmap="Greys", edgecolors="black", linewidths=0.4, s=36)
+        if len(there):
+            height = [rows[action] for action in truths[there].tolist()]
+            axes.scatter(there, height, s=110, facecolors="none", edgecolors="tab:red", label="planted")
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        figure.colorbar(dots, label="weight")
+        axes.set_yticks(range(len(shown)), [self.vocabulary[action] for action in shown], fontsize=7)
+        axes.set_xlabel("clip")
+        axes.set_title(f"video {video}: the best matching action of each clip, {self.verdict}")
+        _save_figure(figure, Path(path))
+
+    def _name(self, action: int) -> str | None:
+        return self.vocabulary[action] if action >= 0 else None
+
+
+def name_actions(
+    similarity: Tensor,
+    names: Prompts | Sequence[str],
+    *,
+    planted: Tensor | None = None,
+    clip_mask: Tensor | None = None,
+) -> Timeline:
+    """Name the best matching action of every clip, and measure how often that is right.
+
+    Without planted actions nobody knows: the accuracy is None, and a warning says so.
+
+    Shapes: similarity or edge weights (B, T, M); planted (B, T) integers, -1 where no action is; clip_mask (B, T),
+    True where a clip is real.
+
+    Args:
+        names: of the M actions, or the prompts whose visual ones they are.
+
+    Raises:
+        ValueError: shapes or numbers of names that do not fit, values that are not finite, or an unknown planted
+            action.
+    """
+    vocabulary = names.visual if isinstance(names, Prompts) else tuple(names)
+    if similarity.dim() != 3 or similarity.shape[-1] != len(vocabulary):
+        raise ValueError(
+            f"similarity wants shape (B, T, {len(vocabulary)}), one for each name, got {tuple(similarity.shape)}"
+        )
+    for what, given in (("planted", planted), ("clip_mask", clip_mask)):
+        if given is not None and given.shape != similarity.shape[:2]:
+            raise ValueError(f"{what} wants shape {tuple(similarity.shape[:2])}, got {tuple(given.shape)}")
+    if not similarity.isfinite().all():
+        raise ValueError("similarity wants finite numbers, got NaN or infinity")
+    weight, action = similarity.detach().max(dim=-1)
+    if clip_mask is not None:
+        weight, action = weight.masked_fill(~clip_mask, torch.nan), action.masked_fill(~clip_mask, -1)
+    accuracy = None
+    if planted is not None:
+        planted = planted.to(action.device)
+        if ((planted < -1) | (planted >= len(vocabulary))).any():
+            raise ValueError(f"planted wants actions 0 to {len(vocabulary) - 1}, or -1 for none")
+        known = (planted >= 0) & (action >= 0)
+        if known.any():
+            accuracy = (action == planted)[known].double().mean().item()
+    if accuracy is None:
+        warnings.warn("no planted actions: how often the named actions are right is unknown", stacklevel=2)
+    return Timeline(action, weight, vocabulary, planted, accuracy)
+
+
+def _save_figure(figure, path: Path) -> None:
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        figure.savefig(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
