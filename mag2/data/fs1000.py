@@ -1,21 +1,36 @@
 """FS1000: figure skating, seven targets, features of 95 clips in the released layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, read_lines, scaled, want_unique_names
+from mag2.data.layout import GRID, MARK_NOISE, Layout, ScoreSheet, by_rank, noisy, write_rows, write_videos
 from mag2.data.performances import Dataset, assemble
-from mag2.data.sources import npy_sources
-from mag2.data.store import default_places, short_hash, stored
+from mag2.data.reading import find_features, is_simulated, read_features, want_folder, want_target
 from mag2.data.targets import SCALES, TARGETS
 
 NAME = "FS1000"
 COLUMNS = ("name", *TARGETS[NAME], "factor")
 TRAIN, TEST = "train_fs1000_new.txt", "val_fs1000_new.txt"
-# A folder with this file was written by the simulator; its results must not pass for real ones.
-SIMULATED = "SIMULATED.txt"
+FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
+
+# Invented, with what real competitions show in mind: scores lie well within their scales (TES 130, marks 10),
+# TES has its tail upwards and marks theirs downwards. low + (high - low) Beta(a, b).
+TES_RANGE = (18.0, 122.0, 2.2, 3.4)
+MARK_RANGES = {
+    "SS": (3.2, 9.8, 4.0, 2.6),
+    "TR": (2.7, 9.7, 4.0, 2.6),
+    "PE": (3.0, 9.9, 4.0, 2.6),
+    "CO": (3.1, 9.9, 4.0, 2.6),
+    "IN": (2.9, 9.9, 4.0, 2.6),
+}
+FACTORS = (0.8, 1.0, 1.6, 2.0)  # short programs and free skatings, of women and men
 
 
 def read_fs1000(
@@ -51,30 +66,11 @@ def read_fs1000(
         DataError: one sentence naming the file and line at fault.
     """
     folder = Path(folder)
-    if target not in TARGETS[NAME]:
-        raise DataError(f"{NAME} has no target {target!r}: choose one of {', '.join(TARGETS[NAME])}")
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: give the one that holds {TRAIN} and {TEST}")
+    want_target(NAME, target)
+    want_folder(folder, TRAIN, TEST)
     train, test = _examples(folder / TRAIN, target), _examples(folder / TEST, target)
     want_unique_names(train, test)
-
-    subfolders = {"visual": Path(video), "audio": Path(audio)}
-    if flow is not None and (folder / flow).is_dir():
-        subfolders["flow"] = Path(flow)
-    wanted = [(example.name, example.where) for example in (*train, *test)]
-    sources = {key: npy_sources(folder / subfolder, wanted) for key, subfolder in subfolders.items()}
-
-    places = default_places(folder) if cache is None else [Path(cache)]
-
-    def tell(ready: int) -> None:
-        if progress is not None:
-            progress(len(features) * len(wanted) + ready, len(sources) * len(wanted))
-
-    features: dict[str, ClipFeatures] = {}
-    for key, subfolder in subfolders.items():
-        # Two sets of features of one dataset, in two folders, do not displace each other's store.
-        stem = f"fs1000-{key}-{short_hash(str(subfolder))}"
-        features[key] = stored(sources[key], stem=stem, places=places, progress=tell)
+    places = find_features(folder, {"visual": video, "audio": audio, "flow": flow})
     return assemble(
         NAME,
         target,
@@ -82,12 +78,65 @@ def read_fs1000(
         clips=clips,
         train=train,
         test=test,
-        features=features,
-        simulated=(folder / SIMULATED).is_file(),
+        features=read_features(folder, places, [*train, *test], stem="fs1000", cache=cache, progress=progress),
+        simulated=is_simulated(folder, places.values()),
     )
 
 
-def fs1000_label(target: str, score: float, factor: float, *, where: str) -> float:
+class FS1000(Layout):
+    """FS1000 for the simulator: five marks out of 10 that see the components, PCS their sum, and TES."""
+
+    name = NAME
+    sport = "figure_skating"
+    clips = 95
+    length = (80, 110)
+    widths: ClassVar = {"visual": 768, "audio": 768, "flow": 1024}
+    places = tuple(FOLDERS.values())
+
+    def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
+        """Score the performances."""
+        marks = {key: by_rank(noisy(component, MARK_NOISE, rng), span) for key, span in MARK_RANGES.items()}
+        factor = [float(value) for value in rng.choice(FACTORS, size=len(component))]
+        # The judges' rule: the marks are summed, then multiplied by the factor of the program.
+        pcs = [round(sum(mark) * f, 2) for mark, f in zip(zip(*marks.values(), strict=True), factor, strict=True)]
+        scores = {"TES": by_rank(technical, TES_RANGE), "PCS": pcs, **marks, "factor": factor}
+        return ScoreSheet([f"simulated_{i:04d}" for i in range(len(technical))], scores)
+
+    def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
+        """The label of a video."""
+        return _label(target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
+
+    def write(
+        self,
+        folder: Path,
+        sheet: ScoreSheet,
+        features: Mapping[str, ClipFeatures],
+        *,
+        train: int,
+        variant: str,
+        rng: np.random.Generator,
+    ) -> None:
+        """Write the label files and one file per video and modality; visual ones have two crops for every clip."""
+        # repr is the shortest text that parses back to the same float.
+        rows = [
+            [name, *(repr(sheet.scores[column][i]) for column in COLUMNS[1:])] for i, name in enumerate(sheet.names)
+        ]
+        write_rows(folder / TRAIN, rows[:train])
+        write_rows(folder / TEST, rows[train:])
+        for key, part in features.items():
+            videos: Iterator[NDArray] = (part.video(i).numpy() for i in range(len(part)))
+            if key == "visual":
+                videos = (_two_crops(clips, rng) for clips in videos)
+            write_videos(folder / FOLDERS[key], sheet.names, videos)
+
+
+def _two_crops(clips: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Two different crops (T, 2, D) of every clip, on the simulator's grid, with exactly the clip as their mean."""
+    apart = np.rint(0.3 * GRID * rng.standard_normal(clips.shape, dtype=np.float32)) / np.float32(GRID)
+    return np.stack([clips + apart, clips - apart], axis=1)
+
+
+def _label(target: str, score: float, factor: float, *, where: str) -> float:
     """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
     value = score / factor if target == "PCS" else score
     meaning = "PCS / factor" if target == "PCS" else target
@@ -101,6 +150,6 @@ def _examples(path: Path, target: str) -> list[Example]:
         row = {meaning: line.real(column, meaning) for column, meaning in enumerate(COLUMNS) if column > 0}
         if row["factor"] <= 0:
             raise DataError(f"{line.where} has the factor {row['factor']:g}: a factor is greater than zero")
-        label = fs1000_label(target, row[target], row["factor"], where=line.where)
+        label = _label(target, row[target], row["factor"], where=line.where)
         examples.append(Example(line.cells[0], label, line.where))
     return examples

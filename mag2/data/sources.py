@@ -5,12 +5,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mag2.data.errors import DataError
+from mag2.data.pickles import load_pickle
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Source:
         return f"{self.file} (video {self.name!r} of {self.where})"
 
 
+def feature_sources(place: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]:
+    """The features of each (name, where): from a pickled dict where the place is a file, else from a folder."""
+    return pickled_sources(place, wanted) if place.is_file() else npy_sources(place, wanted)
+
+
 def npy_sources(folder: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]:
     """One `<folder>/<name>.npy` for each (name, where); DataError where a folder or a file is missing."""
     if not folder.is_dir():
@@ -44,6 +51,46 @@ def npy_sources(folder: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]
             raise DataError(f"{where} names {name!r} but there is no {file}: add the features or drop the row")
         sources.append(Source(name, where, file, lambda file=file: map_npy(file)))  # type: ignore[misc]
     return sources
+
+
+def pickled_sources(file: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]:
+    """One entry of a pickled dict, name -> array, for each (name, where).
+
+    The file is read when the first array is asked for, and stays in memory as long as any of the sources does.
+    """
+    videos = _PickledVideos(file)
+    return [Source(name, where, file, partial(videos.find, name, where)) for name, where in wanted]
+
+
+class _PickledVideos:
+    """The arrays of a pickled dict by name; a key that is a number is a name as well."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def find(self, name: str, where: str) -> NDArray:
+        """The array of a video; DataError where the file has none, ValueError where that is no array."""
+        if name not in self._by_name:
+            raise DataError(
+                f"{where} names {name!r} but {self.file} has no such video: add its features or drop the row"
+            )
+        array = self._by_name[name]
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"holds a {type(array).__name__}")
+        return array
+
+    @cached_property
+    def _by_name(self) -> dict:
+        content = load_pickle(self.file)
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{self.file} holds a {type(content).__name__}: save a dict of name to array with numpy.save"
+            )
+        by_name = {str(key): array for key, array in content.items()}
+        if len(by_name) < len(content):
+            twice, _ = Counter(map(str, content)).most_common(1)[0]
+            raise DataError(f"{self.file} has video {twice!r} twice, as a number and as text: keep one of them")
+        return by_name
 
 
 def map_npy(file: Path) -> NDArray:
@@ -67,7 +114,7 @@ def want_shapes(sources: Sequence[Source]) -> tuple[list[int], int]:
         if shape[-1] != usual:
             example = sources[[shape[-1] for shape in shapes].index(usual)]
             raise DataError(
-                f"{source} has features of width {shape[-1]} where {example.file} and others have {usual}: "
+                f"{source} has features of width {shape[-1]} where {example} and others have {usual}: "
                 f"extract all videos with one network"
             )
     return [shape[0] for shape in shapes], usual
@@ -77,6 +124,8 @@ def load(source: Source) -> NDArray:
     """The raw array, checked for kind and shape; DataError where it cannot be features."""
     try:
         raw = source.load()
+    except DataError:  # it says all there is to say
+        raise
     except OSError as fault:
         raise DataError(f"{source} cannot be read ({fault.strerror or 'damaged'}): extract it again") from fault
     except ValueError as fault:
