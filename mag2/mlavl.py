@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mag2.checkpoints import load_exactly, without_prefix
+from mag2.baselines.released import count_layers, load_strictly, without_prefix
 from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
@@ -154,15 +154,15 @@ class MLAVL(nn.Module):
             audio_dim=audio_dim,
             dim=dim,
             n_heads=n_head,
-            n_context=_count_layers(shapes, "SSCEncoder"),
-            n_fusion=_count_layers(shapes, "T_decoder"),
-            n_grading=_count_layers(shapes, "GradeDecoder"),
+            n_context=count_layers(state, "SSCEncoder"),
+            n_fusion=count_layers(state, "T_decoder"),
+            n_grading=count_layers(state, "GradeDecoder"),
             dropout=dropout,
             use_pe=use_pe,
             released=True,
         )
         renamed = _renamed(state)
-        load_exactly(model, renamed | {"texts": model.texts})
+        load_strictly(model, renamed | {"texts": model.texts})
         return model.eval()
 
 
@@ -203,10 +203,6 @@ def released_name(ours: str) -> str:
     back = {new: old for old, new in _RENAMED.items()}
     prefix = next(new for new in back if ours.startswith(new))
     return back[prefix] + ours[len(prefix) :]
-
-
-def _count_layers(shapes: Mapping[str, tuple], stack: str) -> int:
-    return len({key.split(".")[2] for key in shapes if key.startswith(f"{stack}.layers.")})
 
 
 def _released_texts(texts: TextFeatures | Tensor, n_grades: int, n_text: int | None) -> TextFeatures:

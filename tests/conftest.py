@@ -1,4 +1,4 @@
-"""What every test shares: two threads, a seed, and a count of what the golden files still hold uncompared."""
+"""What every test shares: one thread, a seed, and a count of what the golden files still hold uncompared."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tests.golden import names, opened
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,128 @@
+"""Many trainings: a grid of cells over worker processes, each done once, kept on disk, and resumed after a kill."""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mag2.checkpoints import write_atomically
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a table."""
+
+    row: str
+    target: str
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        """Where its files lie."""
+        return out / "cells" / f"row-{self.row}" / self.target / f"seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: its result, or the sentence that says why there is none."""
+
+    cell: Cell
+    result: dict[str, Any] | None
+    error: str | None = None
+    fresh: bool = True
+
+
+# A cell is worked on as `work(cell, folder, tick)`: `tick` is called once an epoch, the result is plain JSON.
+Work = Callable[[Cell, Path, Callable[[], object]], dict[str, Any]]
+
+
+def read_result(cell: Cell, out: Path) -> dict[str, Any] | None:
+    """The result of a cell that is done, else None."""
+    path = cell.folder(out) / "result.json"
+    return json.loads(path.read_text(encoding="utf-8"))["result"] if path.is_file() else None
+
+
+def run_grid(
+    cells: Iterable[Cell],
+    work: Work,
+    out: Path,
+    *,
+    workers: int = 1,
+    on_tick: Callable[[], object] = lambda: None,
+) -> Iterator[Outcome]:
+    """Yield the outcome of every cell, those that are done already first.
+
+    A cell that fails is reported and does not stop the others. The cores are shared evenly among the workers.
+
+    Args:
+        work: must be importable by a fresh process where there are several workers.
+        workers: processes; with 1 everything runs in this one.
+        on_tick: called in this process for every epoch trained anywhere.
+    """
+    waiting = []
+    for cell in cells:
+        done = read_result(cell, out)
+        if done is None:
+            waiting.append(cell)
+        else:
+            yield Outcome(cell, done, fresh=False)
+    if workers <= 1 or len(waiting) <= 1:
+        for cell in waiting:
+            yield _work_on(cell, work, out, on_tick)
+    else:
+        yield from _in_processes(waiting, work, out, min(workers, len(waiting)), on_tick)
+
+
+def _in_processes(
+    cells: list[Cell], work: Work, out: Path, workers: int, on_tick: Callable[[], object]
+) -> Iterator[Outcome]:
+    # Fresh processes and not forks: a fork inherits the threads of torch half-alive.
+    context = multiprocessing.get_context("spawn")
+    ticks = context.SimpleQueue()
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(ticks, threads))
+    try:
+        pending = {pool.submit(_work_in_process, cell, work, out): cell for cell in cells}
+        while pending:
+            done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            while not ticks.empty():
+                ticks.get()
+                on_tick()
+            for future in done:
+                cell = pending.pop(future)
+                error = future.exception()
+                yield (future.result() if error is None else Outcome(cell, None, f"{type(error).__name__}: {error}"))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_ticks: Any = None
+
+
+def _begin(ticks: Any, threads: int) -> None:
+    global _ticks
+    _ticks = ticks
+    torch.set_num_threads(threads)
+
+
+def _work_in_process(cell: Cell, work: Work, out: Path) -> Outcome:
+    return _work_on(cell, work, out, lambda: _ticks.put(None))
+
+
+def _work_on(cell: Cell, work: Work, out: Path, tick: Callable[[], object]) -> Outcome:
+    folder = cell.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    try:
+        result = work(cell, folder, tick)
+    except Exception as error:
+        return Outcome(cell, None, f"{type(error).__name__}: {error}")
+    result["seconds"] = round(time.perf_counter() - started, 3)
+    write_atomically(json.dumps({"cell": asdict(cell), "result": result}, indent=1), folder / "result.json")
+    return Outcome(cell, result)

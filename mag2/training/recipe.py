@@ -1,0 +1,74 @@
+"""Training recipes: the optimizer, its schedule and the batch, as each paper's released code has them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
+
+from mag2.published import recipes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train one model.
+
+    Attributes:
+        optimizer: "adam", "adamw" or "sgd". lr, weight_decay, momentum: its settings.
+        batch: videos a step.
+        schedule: "cosine" to `final` times the rate over all epochs, "step" (times `gamma` every `step` epochs), or
+            "constant".
+        grad_clip: largest norm of the gradient, None for no limit.
+    """
+
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    batch: int = 64
+    schedule: str = "cosine"
+    final: float = 0.01
+    step: int = 400
+    gamma: float = 0.1
+    grad_clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that mean nothing."""
+        for name, known in (
+            ("optimizer", ("adam", "adamw", "sgd")),
+            ("schedule", ("cosine", "step", "constant")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer over these parameters."""
+        wanted = list(parameters)
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        return kind(wanted, self.lr, weight_decay=self.weight_decay)
+
+    def make_schedule(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
+        """The schedule, stepped once an epoch."""
+        if self.schedule == "cosine":
+            return CosineAnnealingLR(optimizer, epochs, eta_min=self.final * self.lr)
+        every = self.step if self.schedule == "step" else epochs + 1
+        return StepLR(optimizer, every, self.gamma)
+
+
+# What each released repository trains with; MLAVL's README also shows lr 1e-2.
+MLAVL_RECIPE = Recipe()
+GDLT_RECIPE = Recipe("sgd", lr=1e-2, batch=32)
+COFINAL_RECIPE = Recipe("sgd", lr=1e-2, batch=32)
+QTD_RECIPE = Recipe("adam", lr=1e-4, weight_decay=1e-5, batch=48, schedule="step")
+PAMFN_RECIPE = Recipe("adamw", lr=5e-4, batch=32, grad_clip=2.0)
+
+
+def published_epochs(dataset: str, target: str) -> int:
+    """Epochs of the paper for a target; for the targets that it does not list, those of the longest it does."""
+    known = recipes()
+    if (dataset, target) in known:
+        return known[dataset, target].epochs
+    return max(recipe.epochs for recipe in known.values())

@@ -1,0 +1,40 @@
+"""Train a model in all its stages: most have one, PAMFN learns its branches before it fuses them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from mag2.data import Dataset
+from mag2.training.fit import Epoch, History, Run, fit
+from mag2.training.recipe import Recipe
+
+
+def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules to train, in turn, the model itself last.
+
+    A model with `branches` (a dict of modules, each called like a model) has these trained first; its
+    `start_fusion()` is called before its own turn.
+    """
+    branches = getattr(model, "branches", {})
+    yield from branches.items()
+    if branches:
+        model.start_fusion()  # type: ignore[operator]
+    yield "", model
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    run: Run,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> History:
+    """`fit` every stage with the same recipe and number of epochs; the history of the last stage is returned.
+
+    Each earlier stage keeps its checkpoint in a folder of its name inside `run.folder`.
+    """
+    for name, module in stages(model):
+        folder = run.folder and run.folder / name
+        history = fit(module, dataset, recipe, replace(run, folder=folder), on_epoch)
+    return history
