@@ -1,5 +1,5 @@
 """What to plug where in the models of the field: `with_texts` and `with_mag2` for each."""
 
-from mag2.adapters import cofinal, gdlt, qtd
+from mag2.adapters import cofinal, gdlt, pamfn, qtd
 
 __all__ = ["cofinal", "gdlt", "pamfn", "qtd"]

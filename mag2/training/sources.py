@@ -24,7 +24,7 @@ class ReleasedFS1000:
 
 @dataclass(frozen=True)
 class SimulatedFS1000:
-    """A simulated FS1000, small enough for two cores: fewer and shorter videos, narrower features than the real ones."""
+    """A simulated FS1000 for two cores: fewer and shorter videos, and narrower features, than the real one has."""
 
     clips: int = 24
     train: int = 240

@@ -1,0 +1,120 @@
+"""Texts and MAG2 in PAMFN, and in any model with its places: `model_r`, `model_f`, `model_a` and `stage1`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mag2.fusion import make_decoder
+from mag2.grading import GradeHead
+from mag2.guidance import ActionGraphGuidance
+from mag2.plugin import Plug, attach, insert, submodule
+from mag2.projection import TokenProjection
+from mag2.texts import TextFeatures
+
+
+class TokenGrading(nn.Module):
+    """The audio-visual half of DPG over any tokens: 2N grade texts decode them, and their head gives a score.
+
+    Shapes: tokens (B, L, c) -> score (B,) in [0, 1].
+    """
+
+    def __init__(self, in_dim: int, texts: TextFeatures, dim: int, n_heads: int, n_layers: int, dropout: float):
+        super().__init__()
+        self.texts: Tensor
+        self.register_buffer("texts", texts.audio_visual_grades.detach().float().clone())
+        self.project_texts = TokenProjection(texts.width, dim)
+        self.project_tokens = nn.Linear(in_dim, dim)
+        self.decoder = make_decoder(dim, n_heads, n_layers, dropout)
+        self.head = GradeHead(len(self.texts), dim)
+        self.w = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Grade the tokens."""
+        queries = self.project_texts(self.texts)
+        grades = self.decoder(queries.expand(len(tokens), *queries.shape), self.project_tokens(tokens))
+        return self.head(grades)[0]
+
+
+class SecondOpinion(Plug):
+    """Grades the features (B, c, L) that come out of a module, and mixes that score into the score of the model.
+
+    The score of the model is its output, or the entry "score" of a dict, or the first of a tuple.
+    """
+
+    def __init__(self, at: str, module: TokenGrading):
+        super().__init__(at, module)
+        self.tokens: Tensor | None = None
+        self.handles: list[Any] = []
+
+    def insert(self, model: nn.Module) -> None:
+        """Listen at the place, speak at the end."""
+        listen = submodule(model, self.at).register_forward_hook(self._listen)
+        self.handles = [listen, model.register_forward_hook(self._speak)]
+
+    def remove(self, model: nn.Module) -> None:
+        """Unhook both."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
+
+    def _listen(self, target: nn.Module, args: tuple, output: Any) -> None:
+        if self.enabled:
+            features = output[0] if isinstance(output, (tuple, list)) else output
+            self.tokens = features.transpose(1, 2)
+
+    def _speak(self, model: nn.Module, args: tuple, output: Any) -> Any:
+        if not self.enabled or self.tokens is None:
+            return None
+        tokens, self.tokens = self.tokens, None
+        opinion = self.module(tokens)
+        if isinstance(output, dict):
+            return {**output, "score": self._mixed(output["score"], opinion)}
+        if isinstance(output, (tuple, list)):
+            return type(output)([self._mixed(output[0], opinion), *output[1:]])
+        return self._mixed(output, opinion)
+
+    def _mixed(self, own: Tensor, opinion: Tensor) -> Tensor:
+        w: Any = self.module.w
+        return (1 - w) * own + w * opinion.view_as(own)
+
+
+def with_texts(
+    model: nn.Module,
+    texts: TextFeatures,
+    *,
+    dim: int = 256,
+    n_heads: int = 8,
+    n_layers: int = 3,
+    dropout: float = 0.3,
+) -> nn.Module:
+    """The "+Texts" of Table 4: PAMFN has no queries, so the audio-visual grade texts give a second opinion.
+
+    They decode the fused tokens of stage 1 as in DPG, and the score is ``(1 - w) * own + w * theirs``, w learned from
+    0.5. The paper does not say how it put texts into PAMFN; this is our reading. The model is changed in place and
+    returned; `mag2.detach` hands it back.
+
+    Args:
+        dim, n_heads, n_layers, dropout: of the decoder, as in `PromptGuidedGrading`.
+
+    Raises:
+        ValueError: the model has no `stage1`, or texts grade there already.
+    """
+    width = int(submodule(model, "fc.1").in_channels)  # type: ignore[arg-type]
+    return insert(model, SecondOpinion("stage1", TokenGrading(width, texts, dim, n_heads, n_layers, dropout)))
+
+
+def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3) -> nn.Module:
+    """The "+MAG2" of Table 4: guidance after the embedding of every branch, (B, d, T).
+
+    Video and flow hear the visual texts, audio the music texts. Each guide lives in its branch, so that it trains
+    with the branch and freezes with it. The model is changed in place and returned; `mag2.detach` hands it back.
+
+    Raises:
+        ValueError: the model lacks one of the branches, or is guided there already.
+    """
+    for name, rows in (("model_r", texts.visual), ("model_f", texts.visual), ("model_a", texts.audio)):
+        branch = submodule(model, name)
+        dim = int(submodule(branch, "embedding.4").num_features)  # type: ignore[arg-type]
+        attach(branch, ActionGraphGuidance(dim, rows, dropout=dropout), at="embedding", layout="bdt")
+    return model

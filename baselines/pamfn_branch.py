@@ -1,0 +1,133 @@
+"""One modality of PAMFN (Zeng & Zheng, "Multimodal Action Quality Assessment", TIP 2024): a branch with a score."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mag2.baselines.released import load_strictly, need, without_prefix
+
+# The released letters of the modalities.
+MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
+EMBEDDING = 512  # width between the two maps of the embedding, fixed in the released code
+
+
+class Stage(nn.Module):
+    """Two convolutions over time with a residual, ``x + gelu(BN(conv(gelu(BN(conv(x))))))``, then half the length.
+
+    Shapes: (B, d, T) -> (B, d, T // 2), or (B, d, 1) where `last`: the mean over what time is left.
+    """
+
+    def __init__(self, dim: int, last: bool = False):
+        super().__init__()
+        self.conv1 = convolution(dim, dim)
+        self.conv2 = convolution(dim, dim)
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and pool."""
+        return halved(x + F.gelu(self.conv2(F.gelu(self.conv1(x)))), self.last)
+
+
+class ModalityBranch(nn.Module):
+    """Embedding, three stages, and a score of its own, to be trained before the branches are fused.
+
+    Shapes:
+        the features of its modality, (B, T, in_dim) or, averaged over the K crops, (B, T, K, in_dim); T at least 4.
+        Returns a dict of score (B,) in [0, 1] and features_0 (B, d, T), features_1 (B, d, T // 2),
+        features_2 (B, d, T // 4), features_3 (B, d, 1).
+
+    Args:
+        in_dim: width of the features; 1024 (visual, flow) and 768 (audio) in the released configurations.
+        dim: d, 256 (released).
+        modality: "visual", "flow" or "audio": which of the three inputs it reads.
+        dropout: before the score, 0.5 (released).
+        released: the branch is sound as released; the flag is kept for `from_released`.
+
+    Raises:
+        ValueError: an unknown modality; no features of its modality; features of another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_dim: int = 1024,
+        dim: int = 256,
+        modality: str = "visual",
+        dropout: float = 0.5,
+        released: bool = False,
+    ):
+        super().__init__()
+        if modality not in MODALITIES.values():
+            raise ValueError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES.values())}")
+        self.in_dim, self.modality, self.released = in_dim, modality, released
+        self.embedding = nn.Sequential(
+            nn.Conv1d(in_dim, EMBEDDING, 1),
+            nn.BatchNorm1d(EMBEDDING),
+            nn.ReLU(),
+            nn.Conv1d(EMBEDDING, dim, 1),
+            nn.BatchNorm1d(dim),
+            nn.ReLU(),
+        )
+        self.stage1, self.stage2, self.stage3 = Stage(dim), Stage(dim), Stage(dim, last=True)
+        self.fc = nn.Sequential(nn.Dropout(dropout), nn.Conv1d(dim, 1, 1))
+
+    def forward(
+        self, visual: Tensor | None = None, audio: Tensor | None = None, flow: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Score by this modality alone."""
+        features = self.features({"visual": visual, "audio": audio, "flow": flow}[self.modality])
+        score = torch.sigmoid(self.fc(features[-1])).flatten()
+        return {"score": score, **{f"features_{i}": feature for i, feature in enumerate(features)}}
+
+    def features(self, clips: Tensor | None, stages: int = 3) -> list[Tensor]:
+        """The embedding and the outputs of the first stages, each (B, d, time left)."""
+        if clips is None:
+            raise ValueError(f"this branch of PAMFN wants {self.modality} features")
+        if clips.dim() == 4:
+            clips = clips.mean(dim=2)
+        if clips.dim() != 3 or clips.shape[2] != self.in_dim or clips.shape[1] < 4:
+            raise ValueError(
+                f"the {self.modality} branch wants features (B, T, {self.in_dim}) of at least 4 clips, "
+                f"got {tuple(clips.shape)}"
+            )
+        outputs = [self.embedding(clips.transpose(1, 2))]
+        for stage in (self.stage1, self.stage2, self.stage3)[:stages]:
+            outputs.append(stage(outputs[-1]))
+        return outputs
+
+    def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+        """The squared error of the score (released code)."""
+        mse = F.mse_loss(output["score"], label.to(output["score"].dtype))
+        return {"mse": mse, "total": mse}
+
+    @classmethod
+    def from_released(cls, state_dict: Mapping[str, Tensor], **args: Any) -> "ModalityBranch":
+        """The released `BaseModel`: `modality` ("V", "F", "A") and `drop_rate` by their names, sizes off the weights.
+
+        Raises:
+            ValueError: a key is missing, unexpected or of another shape.
+        """
+        weights = without_prefix(state_dict)
+        letter = args.get("modality", "V")
+        model = cls(
+            in_dim=need(weights, "embedding.0.weight").shape[1],
+            dim=need(weights, "embedding.3.weight").shape[0],
+            modality=MODALITIES.get(letter, letter),
+            dropout=args.get("drop_rate", 0.5),
+            released=True,
+        )
+        load_strictly(model, weights)
+        return model.eval()
+
+
+def convolution(in_dim: int, dim: int) -> nn.Sequential:
+    """A convolution over three clips and its norm."""
+    return nn.Sequential(nn.Conv1d(in_dim, dim, 3, padding=1), nn.BatchNorm1d(dim))
+
+
+def halved(x: Tensor, last: bool = False) -> Tensor:
+    """(B, d, T) -> (B, d, T // 2), or the mean over all time."""
+    return x.mean(dim=-1, keepdim=True) if last else F.avg_pool1d(x, 2)
