@@ -1,5 +1,7 @@
 """The batch-hard triplet loss that GDLT introduced and CoFInAl and MLAVL took over."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,14 +29,20 @@ def batch_hard_triplet(embeddings: Tensor, classes: Tensor, margin: float = 1.0)
             f"got {tuple(embeddings.shape)} and {tuple(classes.shape)}"
         )
     unit = F.normalize(embeddings, dim=-1)
-    distance = 1 - unit @ unit.T
-    relatives = classes[:, None] == classes[None, :]
-    others = ~torch.eye(len(classes), dtype=torch.bool, device=classes.device)
-    hardest_positive = (distance * (relatives & others)).amax(dim=1)
-    # A same-class pair may never be the nearest stranger: lift it above everything in its row.
-    ceiling = distance.amax(dim=1, keepdim=True)
-    hardest_negative = (distance + ceiling * relatives).amin(dim=1)
-    return F.relu(hardest_positive - hardest_negative + margin).mean()
+    # The search over all pairs needs no gradient: only the two pairs it finds for each anchor are compared again.
+    with torch.no_grad():
+        likeness = unit @ unit.T
+        relatives = classes[:, None] == classes[None, :]
+        strangers = ~relatives
+        others = relatives.fill_diagonal_(False)
+        furthest_relative = likeness.masked_fill(~others, math.inf).argmin(dim=1)
+        nearest_stranger = likeness.masked_fill(~strangers, -math.inf).argmax(dim=1)
+        # Where all are of one class, the released code takes the furthest of them for the stranger.
+        nearest_stranger = torch.where(strangers.any(dim=1), nearest_stranger, likeness.argmin(dim=1))
+        has_relative = others.any(dim=1)
+    to_relative = (1 - (unit * unit[furthest_relative]).sum(dim=-1)) * has_relative
+    to_stranger = 1 - (unit * unit[nearest_stranger]).sum(dim=-1)
+    return F.relu(to_relative - to_stranger + margin).mean()
 
 
 def grade_triplet(grades: Tensor, margin: float = 1.0) -> Tensor:

@@ -1,7 +1,7 @@
 """Write the simulated FS1000 of the tables to disk, in the released layout, to see what the loaders want.
 
     python examples/simulate.py runs/simulated-fs1000
-    python examples/table4.py --data runs/simulated-fs1000 --clips 24 --size small
+    python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
 
 The second command gives the numbers of `python examples/table4.py`: the same data, read from files.
 """

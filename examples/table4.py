@@ -23,37 +23,37 @@ from mag2.training.report import Line
 
 def build_cofinal(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """Rows 1 to 3: CoFInAl grades in four words."""
-    size = {"dim": 64} if inputs.small else {}
+    size = {"dim": 32, "dropout": 0.1} if inputs.small else {}
     return plugged(cofinal, CoFInAl(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
 
 
 def build_qtd(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """Rows 4 to 6."""
-    size = {"dim": 64, "n_queries": 24, "feed_forward": 64} if inputs.small else {}
+    size = {"dim": 32, "n_queries": 16, "feed_forward": 32} if inputs.small else {}
     return plugged(qtd, QTD(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
 
 
 def build_pamfn(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """Rows 7 to 9: three modalities, the branches trained before the fusion."""
     widths = inputs.widths
-    size = {"dim": 64} if inputs.small else {}
+    size = {"dim": 32} if inputs.small else {}
     model = PAMFN(visual_dim=widths["visual"], flow_dim=widths["flow"], audio_dim=widths["audio"], **size)
-    return plugged(pamfn, model, inputs, with_texts, with_mag2)
+    return plugged(pamfn, model, inputs, with_texts, with_mag2, **size)
 
 
 def build_mlavl(inputs: Inputs, queries: str = "texts", use_pe: bool = False) -> nn.Module:
     """Rows 10 to 12: the paper's model; with learnable vectors in place of the grade texts; with positions on these."""
     widths = inputs.widths
-    size = {"dim": 64} if inputs.small else {}
+    size = {"dim": 32, "dropout": 0.1} if inputs.small else {}
     dims = {"visual_dim": widths["visual"], "audio_dim": widths["audio"]}
     return MLAVL(inputs.texts(), **dims, **size, queries=queries, use_pe=use_pe)
 
 
-def plugged(adapter, model: nn.Module, inputs: Inputs, with_texts: bool, with_mag2: bool) -> nn.Module:
-    """The model with what the row plugs into it."""
+def plugged(adapter, model: nn.Module, inputs: Inputs, with_texts: bool, with_mag2: bool, **grading) -> nn.Module:
+    """The model with what the row plugs into it; `grading` sizes the text decoder of an adapter that brings one."""
     texts = inputs.texts()
     if with_texts:
-        adapter.with_texts(model, texts)
+        adapter.with_texts(model, texts, **grading)
     if with_mag2:
         adapter.with_mag2(model, texts)
     return model

@@ -29,7 +29,7 @@ from mag2.training.report import Line, cell_name, results_csv, table_page
 from mag2.training.sources import ReleasedFS1000, SimulatedFS1000, Source
 from mag2.training.stages import train
 
-SIMULATED_EPOCHS = 25
+SIMULATED_EPOCHS = 30
 
 
 @dataclass(frozen=True)

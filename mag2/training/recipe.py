@@ -45,10 +45,13 @@ class Recipe:
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimizer over these parameters."""
         wanted = list(parameters)
+        # Fused: one pass over all parameters; a loop over hundreds of small ones was a tenth of a small model's step.
         if self.optimizer == "sgd":
-            return torch.optim.SGD(wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            return torch.optim.SGD(
+                wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+            )
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(wanted, self.lr, weight_decay=self.weight_decay)
+        return kind(wanted, self.lr, weight_decay=self.weight_decay, fused=True)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
         """The schedule, stepped once an epoch."""

@@ -26,10 +26,10 @@ class ReleasedFS1000:
 class SimulatedFS1000:
     """A simulated FS1000 for two cores: fewer and shorter videos, and narrower features, than the real one has."""
 
-    clips: int = 24
-    train: int = 240
+    clips: int = 16
+    train: int = 320
     test: int = 100
-    length: tuple[int, int] = (20, 32)
+    length: tuple[int, int] = (14, 20)
     seed: int = 0
     sport: str = "figure_skating"
     widths: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(MODALITIES, 128), hash=False)
