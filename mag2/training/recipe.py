@@ -47,9 +47,7 @@ class Recipe:
         wanted = list(parameters)
         # Fused: one pass over all parameters; a loop over hundreds of small ones was a tenth of a small model's step.
         if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-            )
+            return torch.optim.SGD(wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(wanted, self.lr, weight_decay=self.weight_decay, fused=True)
 
