@@ -1,12 +1,19 @@
-"""What every test shares: one thread, a seed, and a count of what the golden files still hold uncompared."""
+"""What every test shares: one thread, a seed, and the account of what the golden files hold."""
 
 import pytest
 import torch
 
 from tests.golden import names, opened
 
+# Arrays that no test compares, and why. Anything else that is left over fails a run of the whole suite.
+UNCOMPARED = {
+    f"pamfn_{case}": ["out/loss", "out/score"]  # what the mixed branch does could not be told from the numbers
+    for case in ("T20", "T21")
+}
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    # More threads than cores make small tensors wait for each other.
     torch.set_num_threads(1)
 
 
@@ -15,14 +22,34 @@ def seeded():
     torch.manual_seed(0)
 
 
+def unaccounted() -> list[str]:
+    """Golden files that no test opened, and arrays that none compared, without reason."""
+    files = [f"{name} (never opened)" for name in names("*") if name not in opened]
+    arrays = [
+        f"{name}:{array}"
+        for name in sorted(opened)
+        for array in opened[name].uncompared()
+        if array not in UNCOMPARED.get(name, ())
+    ]
+    return files + arrays
+
+
+def whole_suite(config: pytest.Config) -> bool:
+    chosen = config.option.keyword or config.option.markexpr not in ("", "not slow") or config.option.collectonly
+    return not chosen and config.args == config.getini("testpaths")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == 0 and whole_suite(session.config) and unaccounted():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
-    """Say which golden arrays no test compared, when the whole suite ran."""
-    if config.option.keyword or config.option.markexpr or config.args != config.getini("testpaths"):
-        return
-    never_opened = sorted(set(names("*")) - set(opened))
-    left = {name: arrays for name in sorted(opened) if (arrays := opened[name].uncompared())}
-    total = sum(map(len, left.values()))
-    terminalreporter.write_line(
-        f"golden files: {len(opened)} compared, {len(never_opened)} not opened {never_opened or ''}, "
-        f"{total} arrays not compared {left or ''}"
-    )
+    if whole_suite(config):
+        excepted = sum(len(arrays) for name, arrays in UNCOMPARED.items() if name in opened)
+        left = unaccounted()
+        terminalreporter.write_line(
+            f"golden files: {len(opened)} compared, {excepted} arrays excepted with a reason, "
+            f"{len(left)} left over{': ' + ', '.join(left[:5]) if left else ''}"
+        )

@@ -1,5 +1,7 @@
 """MLAVL and its parts: equal to the released model, and free of what leaks in it."""
 
+import json
+
 import pytest
 import torch
 
@@ -126,6 +128,9 @@ def test_the_objective_trains_the_whole_model_as_released(case):
         gradient = gradients[aliased(name, gradients, aliases)]
         gradients[name] = None if gradient is None else gradient.reshape(shape)
     g.check_parameter_gradients(gradients)
+    theirs_without = json.loads(str(g.arrays["out/params_without_grad"]))
+    assert sorted(name for name, gradient in gradients.items() if gradient is None) == sorted(theirs_without)
+    g.skip("out/params_without_grad")
 
 
 def aliased(name: str, known: dict, aliases: dict) -> str:
