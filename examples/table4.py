@@ -21,32 +21,38 @@ from mag2.training.recipe import COFINAL_RECIPE, MLAVL_RECIPE, PAMFN_RECIPE, QTD
 from mag2.training.report import Line
 
 
+# For a first look on a few cores: narrow models, which a few epochs can train.
+SMALL = {"dim": 64, "n_heads": 4, "dropout": 0.1}
+SMALL_QTD = {"dim": 64, "feed_forward": 64, "n_queries": 16}
+SMALL_PAMFN = {"dim": 32}
+
+
 def build_cofinal(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """Rows 1 to 3: CoFInAl grades in four words."""
-    size = {"dim": 32, "dropout": 0.1} if inputs.small else {}
-    return plugged(cofinal, CoFInAl(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    size = SMALL if inputs.small else {}
+    model = CoFInAl(in_dim=inputs.widths["visual"], **size)
+    return plugged(cofinal, model, inputs, with_texts, with_mag2)
 
 
 def build_qtd(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """Rows 4 to 6."""
-    size = {"dim": 32, "n_queries": 16, "feed_forward": 32} if inputs.small else {}
-    return plugged(qtd, QTD(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    size = SMALL_QTD if inputs.small else {}
+    model = QTD(in_dim=inputs.widths["visual"], **size)
+    return plugged(qtd, model, inputs, with_texts, with_mag2)
 
 
 def build_pamfn(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """Rows 7 to 9: three modalities, the branches trained before the fusion."""
-    widths = inputs.widths
-    size = {"dim": 32} if inputs.small else {}
-    model = PAMFN(visual_dim=widths["visual"], flow_dim=widths["flow"], audio_dim=widths["audio"], **size)
-    return plugged(pamfn, model, inputs, with_texts, with_mag2, **size)
+    size = SMALL_PAMFN if inputs.small else {}
+    widths = {f"{modality}_dim": width for modality, width in inputs.widths.items()}
+    return plugged(pamfn, PAMFN(**widths, **size), inputs, with_texts, with_mag2, **size)
 
 
 def build_mlavl(inputs: Inputs, queries: str = "texts", use_pe: bool = False) -> nn.Module:
     """Rows 10 to 12: the paper's model; with learnable vectors in place of the grade texts; with positions on these."""
-    widths = inputs.widths
-    size = {"dim": 32, "dropout": 0.1} if inputs.small else {}
-    dims = {"visual_dim": widths["visual"], "audio_dim": widths["audio"]}
-    return MLAVL(inputs.texts(), **dims, **size, queries=queries, use_pe=use_pe)
+    size = SMALL if inputs.small else {}
+    widths = {"visual_dim": inputs.widths["visual"], "audio_dim": inputs.widths["audio"]}
+    return MLAVL(inputs.texts(), **widths, **size, queries=queries, use_pe=use_pe)
 
 
 def plugged(adapter, model: nn.Module, inputs: Inputs, with_texts: bool, with_mag2: bool, **grading) -> nn.Module:
@@ -55,7 +61,7 @@ def plugged(adapter, model: nn.Module, inputs: Inputs, with_texts: bool, with_ma
     if with_texts:
         adapter.with_texts(model, texts, **grading)
     if with_mag2:
-        adapter.with_mag2(model, texts)
+        adapter.with_mag2(model, texts, dropout=SMALL["dropout"] if inputs.small else 0.3)
     return model
 
 

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,7 +29,8 @@ from mag2.training.report import Line, cell_name, results_csv, table_page
 from mag2.training.sources import ReleasedFS1000, SimulatedFS1000, Source
 from mag2.training.stages import train
 
-SIMULATED_EPOCHS = 30
+SIMULATED_EPOCHS = 12
+SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ def train_cell(
         compile=compile_model,
         folder=folder,
     )
-    history = train(model, dataset, row.recipe, run, on_epoch=lambda _: tick())
+    # A narrow model on few videos learns by many steps, not by large ones.
+    recipe = replace(row.recipe, batch=SMALL_BATCH) if small else row.recipe
+    history = train(model, dataset, recipe, run, on_epoch=lambda _: tick())
     if not keep_weights:
         for checkpoint in folder.rglob("checkpoint.pt"):
             checkpoint.unlink()
@@ -296,7 +299,11 @@ def _notes(
     epochs: Mapping[str, int],
 ) -> list[str]:
     first = next(iter(datasets.values()))
-    size = "models of their papers' sizes" if settings["size"] == "paper" else "narrow models, not their papers' sizes"
+    size = (
+        "models of their papers' sizes"
+        if settings["size"] == "paper"
+        else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
+    )
     seeds = f"seed {options.seeds[0]}" if len(options.seeds) == 1 else f"mean ± spread of seeds {options.seeds}"
     trained = ", ".join(f"{target} {number}" for target, number in epochs.items())
     notes = [
