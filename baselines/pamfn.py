@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mag2.baselines.pamfn_branch import ModalityBranch, convolution, halved
 from mag2.baselines.released import load_strictly, need, without_prefix
+from mag2.baselines.transformer import one_per_video
 
 
 class MomentAttention(nn.Module):
@@ -43,8 +44,11 @@ class MomentAttention(nn.Module):
             weights = scores.softmax(dim=1)
         else:
             # A mask of -1e9, as released, has the same values and a gradient of 1e9 into the policy.
-            chosen = keep[..., None] * (scores - scores.amax(dim=1, keepdim=True)).exp()
-            weights = chosen / chosen.sum(dim=1, keepdim=True).clamp(min=torch.finfo(chosen.dtype).tiny)
+            # Measured from the best *kept* score: a dropped token, however high, must not make the kept ones underflow.
+            # The ceiling touches dropped tokens only, which count 0 whatever it is.
+            best = scores.masked_fill(keep[..., None] < 0.5, -torch.inf).amax(dim=1, keepdim=True).detach()
+            chosen = keep[..., None] * (scores - best).clamp(max=0).exp()
+            weights = chosen / chosen.sum(dim=1, keepdim=True)
         return (weights[..., None] * value).sum(dim=1).flatten(2).transpose(1, 2)
 
     def _heads(self, rows: Tensor) -> Tensor:
@@ -133,10 +137,15 @@ class PAMFN(nn.Module):
     Train `branches` first, each like a model; then call `start_fusion()` and train the whole: the visual and flow
     branches are then frozen and stay in evaluation mode, the audio branch goes on learning (released code).
 
+    Equal to the released code number for number: the branches, the policy's logits and choices, every key and size.
+    Not equal: the score of the fused model. How the mixed branch joins its parts is our reading of the paper, because
+    the released numbers did not tell it; so a released checkpoint loads, and its fused score is not the authors'.
+
     Shapes:
         visual (B, T, visual_dim), flow (B, T, flow_dim), audio (B, T, audio_dim), or (B, T, K, dim) with K crops;
-        T at least 8. Returns a dict of score (B,) in [0, 1]; tokens (B, T // 2, 3d), the fused tokens of stage 1;
+        T at least 4. Returns a dict of score (B,) in [0, 1]; tokens (B, T // 2, 3d), the fused tokens of stage 1;
         logits_i and actions_i (B, K, T_i), i = 0, 1, 2: what the policy of a stage selected from, and its choice.
+        The output of `stage1`, (B, 3d, T // 2), is the tokens before they are turned: hook it to read or replace them.
 
     Args:
         visual_dim, flow_dim, audio_dim: widths of the features; 1024, 1024 and 768 (released configurations).
@@ -187,8 +196,9 @@ class PAMFN(nn.Module):
             nn.Conv1d(dim // fc_reduction, 1, 1),
         )
         # The released start of the mixed branch is a vector that is never trained; the temperature is.
+        # It starts at 10: the golden files hold 10.0 and 10.125, initial values with a little noise on them.
         self.c = nn.Parameter(torch.zeros(3 * dim), requires_grad=False)
-        self.tau = nn.Parameter(torch.tensor(1.0))
+        self.tau = nn.Parameter(torch.tensor(10.0))
         self.feature_dropout = nn.Dropout(feature_dropout)
         self.released = released
         self.fusing = False
@@ -209,9 +219,9 @@ class PAMFN(nn.Module):
             raise ValueError(f"PAMFN wants visual, audio and flow features; {' and '.join(missing)} not given")
         # (three modalities) x (embedding, stage 1, stage 2); the branches' last stage is only for their own score.
         features = {name: branch.features(given[name], stages=2) for name, branch in self.branches.items()}
-        if len({maps[0].shape[-1] for maps in features.values()}) > 1 or features["visual"][0].shape[-1] < 8:
-            lengths = {name: maps[0].shape[-1] for name, maps in features.items()}
-            raise ValueError(f"PAMFN wants as many clips of each modality, 8 or more, got {lengths}")
+        lengths = {name: maps[0].shape[-1] for name, maps in features.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"PAMFN wants as many clips of each modality, got {lengths}")
         for name in ("visual", "flow"):
             features[name] = [feature.detach() for feature in features[name]]
 
@@ -235,8 +245,12 @@ class PAMFN(nn.Module):
         return F.one_hot(logits.argmax(dim=1), logits.shape[1]).transpose(1, 2).to(logits.dtype)
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score (released code)."""
-        mse = F.mse_loss(output["score"], label.to(output["score"].dtype))
+        """The squared error of the score (released code).
+
+        Raises:
+            ValueError: label is not (B,).
+        """
+        mse = F.mse_loss(output["score"], one_per_video(label, output["score"]))
         return {"mse": mse, "total": mse}
 
     def start_fusion(self) -> None:

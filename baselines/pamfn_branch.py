@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.baselines.released import load_strictly, need, without_prefix
+from mag2.baselines.transformer import one_per_video
 
 # The released letters of the modalities.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
@@ -99,8 +100,12 @@ class ModalityBranch(nn.Module):
         return outputs
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score (released code)."""
-        mse = F.mse_loss(output["score"], label.to(output["score"].dtype))
+        """The squared error of the score (released code).
+
+        Raises:
+            ValueError: label is not (B,).
+        """
+        mse = F.mse_loss(output["score"], one_per_video(label, output["score"]))
         return {"mse": mse, "total": mse}
 
     @classmethod

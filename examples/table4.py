@@ -20,7 +20,6 @@ from mag2.training.command import Inputs, Row, Table, main
 from mag2.training.recipe import COFINAL_RECIPE, MLAVL_RECIPE, PAMFN_RECIPE, QTD_RECIPE
 from mag2.training.report import Line
 
-
 # For a first look on a few cores: narrow models, which a few epochs can train.
 SMALL = {"dim": 64, "n_heads": 4, "dropout": 0.1}
 SMALL_QTD = {"dim": 64, "feed_forward": 64, "n_queries": 16}

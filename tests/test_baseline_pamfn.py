@@ -50,6 +50,24 @@ def test_the_policy_is_the_released_one(case):
         g.check(f"out/margin/{i}", (first - second).min())
 
 
+@pytest.mark.parametrize("case", names("pamfn_T*"))
+def test_the_loss_of_the_released_score_is_the_released_loss(case):
+    g = golden(case)
+    score = g.under("out")["score"].flatten()
+    g.check("out/loss", released(g).loss({"score": score}, g.input("label"))["total"])
+
+
+@pytest.mark.xfail(strict=True, reason="how the mixed branch joins its parts is our reading; see the class")
+@pytest.mark.parametrize("case", names("pamfn_T*"))
+def test_the_fused_score_is_the_released_one(case):
+    """Known not to hold: it fails loudly on the day it does. Not by `check`, which would count it as compared."""
+    g = golden(case)
+    model = released(g)
+    model.choose = arg_max
+    score = model(g.input("V"), g.input("A"), g.input("F"))["score"]
+    torch.testing.assert_close(score, g.under("out")["score"].flatten(), rtol=1e-4, atol=1e-5)
+
+
 def test_parameters_are_as_many_as_released():
     model = PAMFN(released=True)
     assert sum(p.numel() for p in model.parameters()) == 17_959_757
@@ -82,8 +100,8 @@ def test_evaluation_is_deterministic_unless_released():
     assert draws.std(dim=0).max() > 0
 
 
-@pytest.mark.parametrize("length", [8, 9, 12, 21])
-def test_any_length_from_eight_clips_on(length):
+@pytest.mark.parametrize("length", [4, 5, 8, 9, 12, 21])
+def test_any_length_from_four_clips_on(length):
     output = small().eval()(*clips(length=length))
     assert output["tokens"].shape == (5, length // 2, 24)
     assert [output[f"actions_{i}"].shape[-1] for i in range(3)] == [length // 2, length // 4, 1]
@@ -100,6 +118,17 @@ def test_attention_over_kept_tokens_is_attention_over_those_alone():
     keep.requires_grad_()
     attention(queries, tokens, keep).square().sum().backward()
     assert 0 < keep.grad.abs().max() < 1e3
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 100.0), (torch.float16, 8.0)])
+def test_a_dropped_token_cannot_silence_the_kept_ones(dtype, scale):
+    """However much higher its score is: measured from it, the kept ones would underflow to nothing."""
+    torch.manual_seed(0)
+    attention = MomentAttention(8, 2).to(dtype)
+    queries, tokens = (scale * torch.randn(2, 8, 3)).to(dtype), (scale * torch.randn(2, 4, 8, 3)).to(dtype)
+    keep = torch.zeros(2, 4, 3, dtype=dtype)
+    keep[:, :1] = 1
+    torch.testing.assert_close(attention(queries, tokens, keep), attention(queries, tokens[:, :1]))
 
 
 def test_attention_prefers_what_differs():
@@ -153,7 +182,8 @@ def test_double_follows_the_input():
     ("call", "sentence"),
     [
         (lambda m: m(clips()[0]), "audio and flow not given"),
-        (lambda m: m(*clips(length=7)), "8 or more"),
+        (lambda m: m.loss({"score": torch.zeros(5)}, torch.zeros(5, 1)), "give one number per video"),
+        (lambda m: m.model_a.loss({"score": torch.zeros(5)}, torch.zeros(5, 1)), "give one number per video"),
         (lambda m: m(*clips(length=3)), "at least 4 clips"),
         (lambda m: m(clips()[1], clips()[1], clips()[2]), r"the visual branch wants features \(B, T, 6\)"),
         (lambda m: m(clips()[0], clips(length=10)[1], clips()[2]), "as many clips of each modality"),
