@@ -8,55 +8,74 @@ from torch import Tensor, nn
 from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
 from mag2.guidance import ActionGraphGuidance
-from mag2.plugin import Plug, attach, insert, submodule
+from mag2.kinds import kind
+from mag2.origins import Origin, origin
+from mag2.plugin import attach, insert
+from mag2.plugs import Plug, listed, submodule
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 
 
+@kind
 class TokenGrading(nn.Module):
     """The audio-visual half of DPG over any tokens: 2N grade texts decode them, and their head gives a score.
 
     Shapes: tokens (B, L, c) -> score (B,) in [0, 1].
+
+    Args:
+        in_dim: c.
+        grades: (2N, D) texts, from worst to best.
+        dim, n_heads, n_layers, dropout: of the decoder.
     """
 
-    def __init__(self, in_dim: int, texts: TextFeatures, dim: int, n_heads: int, n_layers: int, dropout: float):
+    def __init__(self, in_dim: int, grades: Tensor, *, dim: int, n_heads: int, n_layers: int, dropout: float):
         super().__init__()
+        self.sizes = {"in_dim": in_dim, "dim": dim, "n_heads": n_heads, "n_layers": n_layers, "dropout": dropout}
         self.texts: Tensor
-        self.register_buffer("texts", texts.audio_visual_grades.detach().float().clone())
-        self.project_texts = TokenProjection(texts.width, dim)
+        self.register_buffer("texts", grades.detach().float().clone())
+        self.project_texts = TokenProjection(grades.shape[1], dim)
         self.project_tokens = nn.Linear(in_dim, dim)
         self.decoder = make_decoder(dim, n_heads, n_layers, dropout)
         self.head = GradeHead(len(self.texts), dim)
         self.w = nn.Parameter(torch.tensor(0.5))
+        self.origin = origin(grades)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Grade the tokens."""
         queries = self.project_texts(self.texts)
-        grades = self.decoder(queries.expand(len(tokens), *queries.shape), self.project_tokens(tokens))
+        grades = self.decoder(queries.expand(tokens.shape[0], *queries.shape), self.project_tokens(tokens))
         return self.head(grades)[0]
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds it again, for JSON."""
+        return {**self.sizes, "owned_texts": {"shape": list(self.texts.shape), **self.origin.config}}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "TokenGrading":
+        """To load weights and texts into."""
+        sizes = dict(config)
+        owned = sizes.pop("owned_texts")
+        module = cls(grades=torch.zeros(owned["shape"]), **sizes)
+        module.origin = Origin.from_config(owned)
+        return module
+
+
+@kind
 class SecondOpinion(Plug):
     """Grades the features (B, c, L) that come out of a module, and mixes that score into the score of the model.
 
     The score of the model is its output, or the entry "score" of a dict, or the first of a tuple.
     """
 
-    def __init__(self, at: str, module: TokenGrading):
+    def __init__(self, at: str, module: nn.Module):
         super().__init__(at, module)
         self.tokens: Tensor | None = None
-        self.handles: list[Any] = []
 
-    def insert(self, model: nn.Module) -> None:
+    def hooks(self, model: nn.Module) -> list[Any]:
         """Listen at the place, speak at the end."""
         listen = submodule(model, self.at).register_forward_hook(self._listen)
-        self.handles = [listen, model.register_forward_hook(self._speak)]
-
-    def remove(self, model: nn.Module) -> None:
-        """Unhook both."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles = []
+        return [listen, model.register_forward_hook(self._speak)]
 
     def _listen(self, target: nn.Module, args: tuple, output: Any) -> None:
         if self.enabled:
@@ -69,6 +88,8 @@ class SecondOpinion(Plug):
         tokens, self.tokens = self.tokens, None
         opinion = self.module(tokens)
         if isinstance(output, dict):
+            if "score" not in output:
+                raise ValueError(f"{self!r} mixes into the entry 'score' of a dict; this one has {listed(output)}")
             return {**output, "score": self._mixed(output["score"], opinion)}
         if isinstance(output, (tuple, list)):
             return type(output)([self._mixed(output[0], opinion), *output[1:]])
@@ -101,7 +122,8 @@ def with_texts(
         ValueError: the model has no `stage1`, or texts grade there already.
     """
     width = int(submodule(model, "fc.1").in_channels)  # type: ignore[arg-type]
-    return insert(model, SecondOpinion("stage1", TokenGrading(width, texts, dim, n_heads, n_layers, dropout)))
+    sizes: dict[str, Any] = {"dim": dim, "n_heads": n_heads, "n_layers": n_layers, "dropout": dropout}
+    return insert(model, SecondOpinion("stage1", TokenGrading(width, texts.audio_visual_grades, **sizes)))
 
 
 def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3) -> nn.Module:
@@ -113,8 +135,10 @@ def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3) ->
     Raises:
         ValueError: the model lacks one of the branches, or is guided there already.
     """
-    for name, rows in (("model_r", texts.visual), ("model_f", texts.visual), ("model_a", texts.audio)):
-        branch = submodule(model, name)
-        dim = int(submodule(branch, "embedding.4").num_features)  # type: ignore[arg-type]
-        attach(branch, ActionGraphGuidance(dim, rows, dropout=dropout), at="embedding", layout="bdt")
+    heard = {"model_r": texts.visual, "model_f": texts.visual, "model_a": texts.audio}
+    # All places before the first guide: a model without one of them stays as it was.
+    widths = {name: int(submodule(model, f"{name}.embedding.4").num_features) for name in heard}  # type: ignore[arg-type]
+    for name, rows in heard.items():
+        guide = ActionGraphGuidance(widths[name], rows, dropout=dropout)
+        attach(submodule(model, name), guide, at="embedding", layout="bdt")
     return model

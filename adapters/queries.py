@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mag2.plugin import Plug, insert, submodule
+from mag2.kinds import kind
+from mag2.origins import Origin, origin
+from mag2.plugin import insert
+from mag2.plugs import Plug, submodule
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 
 
+@kind
 class GradeTexts(nn.Module):
     """The grade texts (N, D) of a sport and their projection to the width of a model: `forward()` -> (N, d)."""
 
@@ -18,10 +23,24 @@ class GradeTexts(nn.Module):
         self.texts: Tensor
         self.register_buffer("texts", grades.detach().float().clone())
         self.projection = TokenProjection(grades.shape[1], dim)
+        self.origin = origin(grades)
 
     def forward(self) -> Tensor:
         """Project the texts."""
         return self.projection(self.texts)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds it again, for JSON."""
+        texts = {"shape": list(self.texts.shape), **self.origin.config}
+        return {"dim": self.projection.dim, "owned_texts": texts}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "GradeTexts":
+        """To load weights and texts into."""
+        module = cls(torch.zeros(config["owned_texts"]["shape"]), config["dim"])
+        module.origin = Origin.from_config(config["owned_texts"])
+        return module
 
 
 class _TextEmbedding(nn.Embedding):
@@ -38,16 +57,27 @@ class _TextEmbedding(nn.Embedding):
         return table if table is not None and not plug.enabled else plug.module()
 
 
+@kind
 class QueryPlug(Plug):
     """Texts instead of the table of the `nn.Embedding` at a path.
 
-    `settings` are attributes of the model, where it has them, and the values that they take as long as texts sit there.
+    `settings` are attributes of the model, where it has them as plain values, and the values that they take as long as
+    texts sit there.
     """
 
     def __init__(self, at: str, module: nn.Module, settings: Mapping[str, Any] | None = None):
         super().__init__(at, module)
         self.settings = dict(settings or {})
         self.before: dict[str, Any] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings."""
+        return {"settings": self.settings}
+
+    def check(self, model: nn.Module) -> None:
+        """Is there an embedding, and is its place free?"""
+        _embedding(model, self.at)
 
     def insert(self, model: nn.Module) -> None:
         """Swap the reading of the table and freeze it: DDP must see no parameter that gets no gradient."""
@@ -57,19 +87,34 @@ class QueryPlug(Plug):
         parameter.requires_grad_(False)
         table.__class__ = _TextEmbedding
         table.__dict__["plug"] = self
-        for name, value in self.settings.items():
-            if hasattr(model, name):
-                self.before[name] = getattr(model, name)
-                setattr(model, name, value)
+        self._set(model)
 
     def remove(self, model: nn.Module) -> None:
         """Give the table back."""
+        self._reset(model)
         table = submodule(model, self.at)
         table.__class__ = nn.Embedding
         del table.__dict__["plug"]
         table.weight.requires_grad_(self.required_grad)
+        self.enabled = True  # whatever is left of a `disabled` around this has nothing to switch on again
+
+    def switch(self, model: nn.Module, on: bool) -> None:
+        """The settings go with the texts."""
+        if on != self.enabled:
+            (self._set if on else self._reset)(model)
+        super().switch(model, on)
+
+    def _set(self, model: nn.Module) -> None:
+        for name, value in self.settings.items():
+            # Plain values alone: settings may come from a file.
+            if isinstance(getattr(model, name, None), (bool, int, float, str)):
+                self.before[name] = getattr(model, name)
+                setattr(model, name, value)
+
+    def _reset(self, model: nn.Module) -> None:
         for name, value in self.before.items():
             setattr(model, name, value)
+        self.before = {}
 
 
 def replace_queries(

@@ -265,8 +265,10 @@ class PAMFN(nn.Module):
 
     def stop_fusion(self) -> None:
         """Make the branches trainable as they were before `start_fusion`."""
-        for name, required in self._thawed.items():
-            self.get_parameter(name).requires_grad_(required)
+        # What was plugged into a branch meanwhile and taken out again is not there any more.
+        parameters = dict(self.named_parameters())
+        for name in self._thawed.keys() & parameters.keys():
+            parameters[name].requires_grad_(self._thawed[name])
         self._thawed, self.fusing = {}, False
         self.train(self.training)
 

@@ -120,9 +120,13 @@ class PromptGuidedGrading(nn.Module):
 
     def _decode(self, queries: Tensor, memory: Tensor, clip_mask: Tensor | None) -> Tensor:
         padding = None if clip_mask is None else ~clip_mask
-        each = queries.expand(len(memory), *queries.shape)
+        each = queries.expand(memory.shape[0], *queries.shape)
         if self.use_pe:
-            code = sinusoidal_code(len(memory), self.dim)[:, None] if self.released else sinusoidal_code(*queries.shape)
+            code = (
+                sinusoidal_code(memory.shape[0], self.dim)[:, None]
+                if self.released
+                else sinusoidal_code(*queries.shape)
+            )
             each = each + code.to(each)
         return self.decoder(each, memory, memory_key_padding_mask=padding)
 

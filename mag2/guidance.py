@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.hub import Pretrained
+from mag2.kinds import kind
+from mag2.origins import Origin, origin
 from mag2.projection import TokenProjection
 
 # A graph convolution is any module called as `conv(x, edge_index)`, made from its widths.
@@ -20,7 +23,8 @@ TEXT_CONTROLS = ("zero_texts", "random_texts", "permuted_texts", "centred_texts"
 CONTROLS = (*TEXT_CONTROLS, "no_edges")
 
 
-class ActionGraphGuidance(nn.Module):
+@kind
+class ActionGraphGuidance(nn.Module, Pretrained):
     """Guide clips by the action texts of a sport through two graph convolutions (supplement, MAG2).
 
     Nodes are the T clips and the M texts of one modality. Every clip hears every other clip and every text; every
@@ -77,6 +81,7 @@ class ActionGraphGuidance(nn.Module):
             raise ValueError(f"unknown control {control!r}; there are {', '.join(CONTROLS)}, or None")
         self.dim, self.hidden, self.dropout = dim, hidden or dim // 2, dropout
         self.control, self.control_seed = control, control_seed
+        self.convolution = convolution
         self.released = False
         make = _convolution(convolution)
         self.conv1, self.conv2 = make(dim, self.hidden), make(self.hidden, dim)
@@ -84,6 +89,7 @@ class ActionGraphGuidance(nn.Module):
         self.texts: Tensor | None
         self.register_buffer("texts", None if texts is None else self._control(_checked_texts(texts)).clone())
         self.projection = None if texts is None else TokenProjection(texts.shape[1], dim)
+        self.origin = None if texts is None else origin(texts)
         self._freeze_unused()
 
     def forward(
@@ -164,6 +170,30 @@ class ActionGraphGuidance(nn.Module):
         guide.released = True
         return guide.eval()
 
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """What builds it again, for JSON: sizes, and of owned texts their shape, prompts and source.
+
+        None with a convolution that was given as a function, which JSON cannot hold.
+        """
+        if not isinstance(self.convolution, str):
+            return None
+        names = ("dim", "hidden", "dropout", "convolution", "control", "control_seed", "released")
+        texts = None
+        if self.texts is not None:
+            texts = {"shape": list(self.texts.shape), **(self.origin or Origin()).config}
+        return {name: getattr(self, name) for name in names} | {"owned_texts": texts}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ActionGraphGuidance":
+        """A guidance to load weights and texts into."""
+        sizes = dict(config)
+        owned, released = sizes.pop("owned_texts"), sizes.pop("released")
+        guide = cls(**sizes, texts=None if owned is None else torch.zeros(owned["shape"]))
+        guide.origin = None if owned is None else Origin.from_config(owned)
+        guide.released = released
+        return guide
+
     def _closed_form(
         self, clips: Tensor, texts: Tensor, clip_mask: Tensor | None, weights: "_Weights | None"
     ) -> tuple[Tensor, Tensor]:
@@ -235,7 +265,8 @@ class ActionGraphGuidance(nn.Module):
         return f"dim={self.dim}, hidden={self.hidden}, dropout={self.dropout}{owned}{control}"
 
 
-class FoldedGuidance(nn.Module):
+@kind
+class FoldedGuidance(nn.Module, Pretrained):
     """A trained `ActionGraphGuidance` with its texts folded into constants; `ActionGraphGuidance.fold` makes it.
 
     Clips of the complete graph hear nothing of the texts but their sum and their number, so that is all it keeps of
@@ -267,6 +298,16 @@ class FoldedGuidance(nn.Module):
         first = F.dropout(first.relu(), self.dropout, self.training)
         return _clip_rows(self.conv2, first, self.text_sum2, self.n_texts, clip_mask)
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds it again, for JSON."""
+        return {"dim": self.dim, "hidden": self.hidden, "dropout": self.dropout}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FoldedGuidance":
+        """A guidance to load weights, sums and their number into."""
+        return cls(**config)
+
     # A sum is nothing without its count: M travels with the state, and stays a Python number for `T - 1 + M`.
     def get_extra_state(self) -> Tensor:
         """M, for the state."""
@@ -289,9 +330,9 @@ def fold(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: a guide that does not fold or owns no texts (see `ActionGraphGuidance.fold`), or no guide at all.
     """
-    from mag2.plugin import _forget_compiled, attached, uncompiled
+    from mag2.plugin import attached, forget_compiled, unwrapped
 
-    inner = uncompiled(model)
+    inner = unwrapped(model)
     folded = {part: part.fold() for part in inner.modules() if isinstance(part, ActionGraphGuidance)}
     if not folded:
         raise ValueError(f"{type(inner).__name__} has no ActionGraphGuidance to fold")
@@ -301,10 +342,10 @@ def fold(model: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, ActionGraphGuidance):
                 setattr(parent, name, folded[child])
-    for plug in attached(inner):
-        if isinstance(plug.module, ActionGraphGuidance):
-            plug.module = folded[plug.module]
-    _forget_compiled()
+    for place in attached(inner):
+        if isinstance(place.module, ActionGraphGuidance):
+            place.plug.module = folded[place.module]
+    forget_compiled()
     return model
 
 

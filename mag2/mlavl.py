@@ -1,6 +1,7 @@
 """MLAVL, the paper's model: projection, context, guidance, fusion and grading in the order of its figure."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,16 @@ from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance
+from mag2.hub import Pretrained
+from mag2.kinds import kind
 from mag2.losses import mlavl_loss
+from mag2.origins import Origin
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 
 
-class MLAVL(nn.Module):
+@kind
+class MLAVL(nn.Module, Pretrained):
     """Multidimensional language-guided audio-visual learning: clips and music in, a score out (CVPR 2025).
 
     Shapes: visual (B, T, visual_dim), audio (B, T, audio_dim), clip_mask (B, T), True where a clip is real. Returns a
@@ -55,6 +60,21 @@ class MLAVL(nn.Module):
     ):
         super().__init__()
         self.released = released
+        self.origin = texts.origin
+        self.sizes = {
+            "visual_dim": visual_dim,
+            "audio_dim": audio_dim,
+            "dim": dim,
+            "n_heads": n_heads,
+            "n_context": n_context,
+            "n_fusion": n_fusion,
+            "n_grading": n_grading,
+            "dropout": dropout,
+            "fusion": fusion,
+            "queries": queries,
+            "use_pe": use_pe,
+            "released": released,
+        }
         self.text_sizes = [len(texts.visual), len(texts.audio), 2 * texts.n_grades, texts.n_grades]
         self.texts: Tensor
         self.register_buffer("texts", texts.rows.detach().float())
@@ -115,6 +135,23 @@ class MLAVL(nn.Module):
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
         """The objective of the paper, `mag2.losses.mlavl_loss`."""
         return mlavl_loss(output, label)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds it again, for JSON: sizes, and of the texts their number, width, prompts and source."""
+        texts = {"rows": self.text_sizes, "width": self.texts.shape[1], **self.origin.config}
+        return {**self.sizes, "owned_texts": texts}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MLAVL":
+        """A model to load weights and texts into."""
+        sizes = dict(config)
+        owned = sizes.pop("owned_texts")
+        parts = [torch.zeros(rows, owned["width"]) for rows in owned["rows"]]
+        texts = TextFeatures(visual=parts[0], audio=parts[1], audio_visual_grades=parts[2], grades=parts[3])
+        model = cls(texts, **sizes)
+        model.origin = Origin.from_config(owned)
+        return model
 
     @classmethod
     def from_released(

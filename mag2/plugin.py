@@ -5,172 +5,57 @@ under `model.mag2`, where optimizers, DDP, `.to()` and `state_dict()` find it; `
 """
 
 import contextlib
-import difflib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-SIDES = ("output", "input")
-# How (B, T, C) stands in a model: the permutation from its layout to ours and back.
-LAYOUTS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
-    "btd": ((0, 1, 2), (0, 1, 2)),
-    "bdt": ((0, 2, 1), (0, 2, 1)),
-    "tbd": ((1, 0, 2), (1, 0, 2)),
-}
+from mag2.kinds import uncompiled
+from mag2.plugs import FeaturePlug, Index, Plug, Residual, occupant, paths, submodule
+
+STARTS = ("paper", "identity")
 ROOM = "mag2"  # the attribute of a model under which its plugs live
 
 
-class Plug:
-    """Something that sits at a place in a model. Subclasses say how it gets in and out.
-
-    `module` holds what it learns (registered under `model.mag2.guides`), `enabled` is what `disabled` turns off.
-    """
-
-    def __init__(self, at: str, module: nn.Module):
-        self.at, self.module, self.enabled = at, module, True
-
-    @property
-    def place(self) -> tuple:
-        """What may be occupied only once."""
-        return (type(self), self.at)
-
-    def insert(self, model: nn.Module) -> None:
-        """Take the place in the model."""
-        raise NotImplementedError
-
-    def remove(self, model: nn.Module) -> None:
-        """Leave the model as `insert` found it."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"{type(self.module).__name__} at {self.at or 'the model itself'!r}"
-
-
-class FeaturePlug(Plug):
-    """Guides the features that go into or come out of a module, through a forward hook.
-
-    The hook is a bound method of this plain object, which deepcopy and pickle copy together with the module that it
-    calls; a closure would keep pointing at the original.
-    """
-
-    def __init__(
-        self,
-        at: str,
-        module: nn.Module,
-        *,
-        side: str = "output",
-        layout: str = "btd",
-        item: int | str | None = None,
-        mask: int | str | None = None,
-    ):
-        super().__init__(at, module)
-        self.side, self.layout, self.item, self.mask = side, layout, item, mask
-        self.handle: Any = None
-
-    @property
-    def place(self) -> tuple:
-        """A place is a side of a module and what is taken there."""
-        return (type(self), self.at, self.side, self.item)
-
-    def insert(self, model: nn.Module) -> None:
-        """Hook the module at the path."""
-        target = submodule(model, self.at)
-        if self.side == "output":
-            self.handle = target.register_forward_hook(self._on_output, with_kwargs=True)
-        else:
-            self.handle = target.register_forward_pre_hook(self._on_input, with_kwargs=True)
-
-    def remove(self, model: nn.Module) -> None:
-        """Unhook it."""
-        self.handle.remove()
-        self.handle = None
-
-    def __repr__(self) -> str:
-        item = "" if self.item is None else f"[{self.item!r}]"
-        return f"{type(self.module).__name__} on the {self.side}{item} of {self.at or 'the model itself'!r}"
-
-    def _on_output(self, target: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        if not self.enabled:
-            return None
-        features = output if self.item is None else self._pick(output)
-        return self._put(output, self._guided(features, self._mask(args, kwargs)))
-
-    def _on_input(self, target: nn.Module, args: tuple, kwargs: dict) -> Any:
-        if not self.enabled:
-            return None
-        mask = self._mask(args, kwargs)
-        item = 0 if self.item is None else self.item
-        if isinstance(item, str) and item in kwargs:
-            return args, {**kwargs, item: self._guided(kwargs[item], mask)}
-        if isinstance(item, int) and item < len(args):
-            return (*args[:item], self._guided(args[item], mask), *args[item + 1 :]), kwargs
-        raise ValueError(
-            f"{self!r}: the call had {len(args)} positional arguments and the names {_listed(kwargs)}; "
-            f"no {item!r} among them, set item= to one that is"
-        )
-
-    def _guided(self, features: Any, clip_mask: Tensor | None) -> Tensor:
-        self._check(features)
-        there, back = LAYOUTS[self.layout]
-        clips = features.permute(there)
-        guided = self.module(clips) if clip_mask is None else self.module(clips, clip_mask=clip_mask)
-        return guided.permute(back)
-
-    def _check(self, features: Any) -> None:
-        if not isinstance(features, Tensor):
-            offer = ""
-            if isinstance(features, dict):
-                offer = f" with the keys {_listed(features)}; name the features with item="
-            elif isinstance(features, (tuple, list)):
-                offer = f" of {len(features)}; give the number of the features with item="
-            raise ValueError(f"{self!r} wants a tensor there, got a {type(features).__name__}{offer}")
-        if features.dim() != 3:
-            raise ValueError(f"{self!r} wants features of three axes, got shape {tuple(features.shape)}")
-        width = getattr(self.module, "dim", None)
-        given = features.shape[LAYOUTS[self.layout][0][2]]
-        if width is not None and given != width:
-            fits = [name for name, (there, _) in LAYOUTS.items() if features.shape[there[2]] == width]
-            hint = f"layout {' or '.join(map(repr, fits))} would fit" if fits else f"build the guide {given} wide"
-            raise ValueError(
-                f"{self!r} is {width} wide, with layout {self.layout!r} the features {tuple(features.shape)} are "
-                f"{given} wide; {hint}"
-            )
-
-    def _pick(self, output: Any) -> Any:
-        try:
-            return output[self.item]
-        except (KeyError, IndexError, TypeError):
-            keys = _listed(output) if isinstance(output, dict) else f"a {type(output).__name__}"
-            raise ValueError(f"{self!r}: the output has no item {self.item!r}; it is {keys}") from None
-
-    def _put(self, output: Any, guided: Tensor) -> Any:
-        if self.item is None:
-            return guided
-        if isinstance(output, dict):
-            return type(output)({**output, self.item: guided})
-        position = range(len(output))[int(self.item)]
-        values = [guided if i == position else value for i, value in enumerate(output)]
-        named = hasattr(output, "_fields")
-        return type(output)(*values) if named else type(output)(values)
-
-    def _mask(self, args: tuple, kwargs: dict) -> Tensor | None:
-        if self.mask is None:
-            return None
-        if isinstance(self.mask, int):
-            return args[self.mask] if self.mask < len(args) else None
-        return kwargs.get(self.mask)
-
-
 class Plugs(nn.Module):
-    """What is plugged into a model: the plugs, and their modules as submodules, so that they train and travel."""
+    """What is plugged into a model: the plugs, and their modules as submodules, so that they train and travel.
+
+    In an `nn.Sequential` it is one more child that is called in its turn: it hands on what it is given.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.guides = nn.ModuleList()
         self.plugs: list[Plug] = []
+        self.frozen: list[str] = []  # names of the parameters that `freeze` froze
+
+    def forward(self, features: Any, *others: Any, **named: Any) -> Any:
+        """The identity."""
+        return features
+
+
+@dataclass(frozen=True, repr=False)
+class Attached:
+    """A plug and the path of its place, seen from the model that was asked."""
+
+    at: str
+    plug: Plug
+
+    @property
+    def module(self) -> nn.Module:
+        """What it learns."""
+        return self.plug.module
+
+    @property
+    def enabled(self) -> bool:
+        """False inside `disabled`."""
+        return self.plug.enabled
+
+    def __repr__(self) -> str:
+        return self.plug.describe(self.at)
 
 
 def attach(
@@ -180,128 +65,167 @@ def attach(
     *,
     side: str = "output",
     layout: str = "btd",
-    item: int | str | None = None,
-    mask: int | str | None = None,
+    item: Index | None = None,
+    mask: Index | None = None,
+    padding_mask: Index | None = None,
+    start: str = "paper",
+    freeze: bool = False,
 ) -> nn.Module:
     """Guide the features at a place of the model, which is changed in place and returned.
 
     Args:
         model: any module, compiled ones too.
-        guide: a module from clips (B, T, d) to clips (B, T, d), such as `ActionGraphGuidance`. One for all paths is
-            shared by them; a list has one for each.
+        guide: a module from clips (B, T, d) to clips (B, T, d), such as `ActionGraphGuidance`; it moves to the
+            device and dtype of the model. One for all paths is shared by them; a list has one for each.
         at: dotted path of a submodule ("transformer.encoder"), "" for the model itself, or several paths.
         side: "output" or "input" of that module.
         layout: how its features stand: "btd", "bdt" or "tbd".
-        item: where the features are, if the output is a tuple or a dict, or the input is not the first argument:
-            position or name.
-        mask: position or name of the module's argument that holds a clip mask (B, T), True where a clip is real.
+        item: where the features are: name or position in an output that is a dict, a tuple or a dataclass, or of an
+            argument, however the call gives it. By default the output as a whole, or the first argument.
+        mask: name or position of the module's argument that holds a clip mask (B, T), True where a clip is real.
+            Calls that do not give it are guided without.
+        padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch has it.
+        start: "paper", guided features replace the features; or "identity", ``features + W guided + b`` with W and b
+            of zeros, so that the model starts from what it was. For that the guide says its width as `dim`.
+        freeze: the model's own parameters stop learning until `detach`. (Its BatchNorms still follow the mode.)
 
     Raises:
-        ValueError: no such path, side or layout, a place that is taken, or (when the model is called) features of
-            another kind, width or layout.
+        ValueError: no such path, side, layout, start or argument, a place that is taken, a guide that is no module,
+            a model in DDP; or, when the model is called, features of another kind, width or layout.
     """
-    if side not in SIDES:
-        raise ValueError(f"unknown side {side!r}; there are {', '.join(SIDES)}")
-    if layout not in LAYOUTS:
-        raise ValueError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
-    paths = [at] if isinstance(at, str) else list(at)
-    guides = [guide] * len(paths) if isinstance(guide, nn.Module) else list(guide)
-    if len(guides) != len(paths):
-        raise ValueError(f"{len(paths)} places want one guide or as many, got {len(guides)}")
-    return insert(
-        model,
-        *(
-            FeaturePlug(path, module, side=side, layout=layout, item=item, mask=mask)
-            for path, module in zip(paths, guides, strict=True)
-        ),
-    )
+    if start not in STARTS:
+        raise ValueError(f"unknown start {start!r}; there are {', '.join(STARTS)}")
+    places = [at] if isinstance(at, str) else list(at)
+    several = isinstance(guide, (list, tuple, nn.ModuleList))
+    guides: list[Any] = list(guide) if several else [guide] * len(places)  # type: ignore[arg-type]
+    if len(guides) != len(places) or not places:
+        raise ValueError(f"{len(places)} places want one guide or as many, got {len(guides)}")
+    for module in guides:
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"a guide is an nn.Module from clips to clips, got a {type(module).__name__}")
+    if start == "identity":
+        around = {module: Residual(module) for module in guides}
+        guides = [around[module] for module in guides]
+    told: dict[str, Any] = {"side": side, "layout": layout, "item": item, "mask": mask, "padding_mask": padding_mask}
+    plugs = [FeaturePlug(place, module, **told) for place, module in zip(places, guides, strict=True)]
+    return insert(model, *plugs, freeze=freeze)
 
 
-def insert(model: nn.Module, *plugs: Plug) -> nn.Module:
+def insert(model: nn.Module, *plugs: Plug, freeze: bool = False) -> nn.Module:
     """Put plugs into a model, all of them or, if one does not fit, none."""
     inner = uncompiled(model)
-    for plug in plugs:
-        submodule(inner, plug.at)
-    room = _room(inner)
-    taken = {plug.place: plug for plug in (room.plugs if room else ())}
-    for plug in plugs:
-        if plug.place in taken:
-            raise ValueError(f"{taken[plug.place]!r} sits there already; detach the model first")
-        taken[plug.place] = plug
+    check(inner, plugs)
+    room = room_of(inner)
     if room is None:
-        if hasattr(inner, ROOM):
-            raise ValueError(f"the model has an attribute {ROOM!r} of its own, where plugs would live; rename it")
-        room = Plugs()
+        room = Plugs().train(inner.training)
         inner.add_module(ROOM, room)
-    like = next(inner.parameters(), None)
+    like = next((parameter for parameter in inner.parameters() if parameter.is_floating_point()), None)
     for plug in plugs:
         plug.module.train(inner.training)
         if like is not None:
-            plug.module.to(like.device)
-        if all(plug.module is not known for known in room.guides):
+            plug.module.to(like.device, like.dtype)
+        if all(plug.module is not guide for guide in room.guides):
             room.guides.append(plug.module)
         plug.insert(inner)
         room.plugs.append(plug)
-    _forget_compiled()
+    if freeze:
+        freeze_base(inner)
+    forget_compiled()
     return model
+
+
+def check(model: nn.Module, plugs: Sequence[Plug]) -> None:
+    """Raise a ValueError where one of the plugs cannot sit in the model; nothing is touched."""
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        raise ValueError(f"{type(model).__name__} counts parameters when it is made; attach to the model, then wrap it")
+    if hasattr(model, ROOM) and room_of(model) is None:
+        raise ValueError(f"the model has an attribute {ROOM!r} of its own, where plugs would live; rename it")
+    taken: dict[tuple, Plug] = {}
+    for plug in plugs:
+        plug.check(model)
+        place = (submodule(model, plug.at), plug.spot)
+        other = occupant(model, plug) or taken.get(place)
+        if other is not None:
+            raise ValueError(f"{other!r} sits there already; detach the model first")
+        taken[place] = plug
+
+
+def freeze_base(model: nn.Module) -> None:
+    """Freeze what is not of a plug, and note it for `detach`."""
+    room = room_of(model)
+    assert room is not None
+    learned = {parameter for _, other in rooms(model) for parameter in other.parameters()}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter not in learned:
+            parameter.requires_grad_(False)
+            room.frozen.append(name)
 
 
 def detach(model: nn.Module) -> nn.Module:
     """Take every plug out again: outputs, state_dict keys and requires_grad are as before `attach`."""
-    for part in list(uncompiled(model).modules()):
-        room = _room(part)
-        if room is not None:
-            for plug in reversed(room.plugs):
-                plug.remove(part)
-            delattr(part, ROOM)
-    _forget_compiled()
+    inner = unwrapped(model)
+    left = [(paths(inner)[path], room) for path, room in rooms(inner)]
+    for part, room in left:
+        for plug in reversed(room.plugs):
+            plug.remove(part)
+    # Last, because plugs may have noted what was frozen already.
+    for part, room in left:
+        for name in room.frozen:
+            part.get_parameter(name).requires_grad_(True)
+        delattr(part, ROOM)
+    forget_compiled()
     return model
 
 
 @contextlib.contextmanager
 def disabled(model: nn.Module) -> Iterator[nn.Module]:
     """Run the model without its plugs inside a `with`, for before-and-after comparisons."""
-    plugs = attached(model)
-    before = [plug.enabled for plug in plugs]
+    inner = unwrapped(model)
+    parts = paths(inner)
+    before = [(plug, parts[path], plug.enabled) for path, room in rooms(inner) for plug in room.plugs]
     try:
-        for plug in plugs:
-            plug.enabled = False
+        for plug, part, _ in before:
+            plug.switch(part, False)
         yield model
     finally:
-        for plug, was in zip(plugs, before, strict=True):
-            plug.enabled = was
+        for plug, part, was in reversed(before):
+            plug.switch(part, was)
 
 
-def attached(model: nn.Module) -> list[Plug]:
+def attached(model: nn.Module) -> list[Attached]:
     """What sits where in a model, its parts included: plugs live in the module that they were attached to."""
-    rooms = (_room(part) for part in uncompiled(model).modules())
-    return [plug for room in rooms if room is not None for plug in room.plugs]
+    return [Attached(joined(path, plug.at), plug) for path, room in rooms(unwrapped(model)) for plug in room.plugs]
 
 
-def _room(module: nn.Module) -> Plugs | None:
+def rooms(model: nn.Module) -> list[tuple[str, Plugs]]:
+    """Where plugs live in a model: the paths of the modules that they were attached to, and what they hold."""
+    found = {room: path for path, part in reversed(paths(model).items()) if (room := room_of(part)) is not None}
+    return [(path, room) for room, path in reversed(found.items())]
+
+
+def room_of(module: nn.Module) -> Plugs | None:
+    """What is plugged into a module itself, its parts not included."""
     room = getattr(module, ROOM, None)
     return room if isinstance(room, Plugs) else None
 
 
-def submodule(model: nn.Module, path: str) -> nn.Module:
-    """The submodule at a dotted path; a ValueError names paths that would work."""
-    names = dict(model.named_modules())
-    if path in names:
-        return names[path]
-    near = difflib.get_close_matches(path, names, n=4, cutoff=0.5) or [name for name in names if name][:8]
-    raise ValueError(f"{type(model).__name__} has no submodule {path!r}; it has {_listed(near)}")
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside `torch.compile`, DDP or both."""
+    while True:
+        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            model = model.module
+        elif (inner := uncompiled(model)) is not model:
+            model = inner
+        else:
+            return model
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module inside what `torch.compile` returns."""
-    return getattr(model, "_orig_mod", model)
+def joined(*parts: str) -> str:
+    """A dotted path from its parts, of which some may be empty."""
+    return ".".join(part for part in parts if part)
 
 
-def _forget_compiled() -> None:
-    # Compiled code does not look at hooks again once it is made, so a change of plugs must make it anew.
+def forget_compiled() -> None:
+    """Have compiled code made anew: once made, it does not look at hooks again."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(repr(name) for name in names) or "none"

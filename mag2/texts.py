@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mag2.encoders import load_text_encoder
 from mag2.guidance import controlled
+from mag2.origins import Origin, remember
 from mag2.vocabulary import ACTIONS, Prompts, grade_words, make_prompts
 
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
@@ -53,6 +54,23 @@ class TextFeatures:
             )
         if self.prompts is not None and len(self.prompts.rows) != len(self.rows):
             raise ValueError(f"{len(self.prompts.rows)} prompts for {len(self.rows)} feature rows")
+        self._remember()
+
+    def __setstate__(self, state: dict) -> None:
+        """From pickle and deepcopy."""
+        self.__dict__.update(state)
+        self._remember()
+
+    def _remember(self) -> None:
+        # So that a module that is given one set as a bare tensor can still say what it was given.
+        for name in ("visual", "audio", "grades", "audio_visual_grades"):
+            prompts = None if self.prompts is None else getattr(self.prompts, name)
+            remember(getattr(self, name), Origin(prompts, self.source, self.sport))
+
+    @property
+    def origin(self) -> Origin:
+        """Where all rows came from."""
+        return Origin(None if self.prompts is None else self.prompts.rows, self.source, self.sport)
 
     @property
     def width(self) -> int:
