@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
 from mag2.guidance import ActionGraphGuidance
-from mag2.kinds import kind
-from mag2.origins import Origin, origin
 from mag2.plugin import attach, insert
-from mag2.plugs import Plug, listed, submodule
+from mag2.plugin.kinds import kind
+from mag2.plugin.origins import Origin, origin
+from mag2.plugin.plugs import Plug, listed, submodule
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 

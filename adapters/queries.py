@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mag2.kinds import kind
-from mag2.origins import Origin, origin
 from mag2.plugin import insert
-from mag2.plugs import Plug, submodule
+from mag2.plugin.kinds import kind
+from mag2.plugin.origins import Origin, origin
+from mag2.plugin.plugs import Plug, submodule
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 

@@ -4,8 +4,7 @@ from mag2.fusion import AudioVisualFusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance
 from mag2.mlavl import MLAVL
-from mag2.plugin import attach, attached, detach, disabled
-from mag2.plugin_files import load_plugin, save_plugin
+from mag2.plugin import attach, attached, detach, disabled, load_plugin, save_plugin
 from mag2.texts import TextFeatures
 
 __all__ = [

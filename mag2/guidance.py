@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.hub import Pretrained
-from mag2.kinds import kind
-from mag2.origins import Origin, origin
+from mag2.plugin.hub import Pretrained
+from mag2.plugin.kinds import kind
+from mag2.plugin.origins import Origin, origin
 from mag2.projection import TokenProjection
 
 # A graph convolution is any module called as `conv(x, edge_index)`, made from its widths.
@@ -330,7 +330,7 @@ def fold(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: a guide that does not fold or owns no texts (see `ActionGraphGuidance.fold`), or no guide at all.
     """
-    from mag2.plugin import attached, forget_compiled, unwrapped
+    from mag2.plugin.attaching import attached, forget_compiled, unwrapped
 
     inner = unwrapped(model)
     folded = {part: part.fold() for part in inner.modules() if isinstance(part, ActionGraphGuidance)}

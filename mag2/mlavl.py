@@ -11,10 +11,10 @@ from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance
-from mag2.hub import Pretrained
-from mag2.kinds import kind
 from mag2.losses import mlavl_loss
-from mag2.origins import Origin
+from mag2.plugin.hub import Pretrained
+from mag2.plugin.kinds import kind
+from mag2.plugin.origins import Origin
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 

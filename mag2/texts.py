@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mag2.encoders import load_text_encoder
 from mag2.guidance import controlled
-from mag2.origins import Origin, remember
+from mag2.plugin.origins import Origin, remember
 from mag2.vocabulary import ACTIONS, Prompts, grade_words, make_prompts
 
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"

@@ -50,6 +50,7 @@ def test_a_wheel_holds_mag2_and_nothing_else_at_its_top(wheel):
         "mag2/baselines/gdlt.py",
         "mag2/shipped/minilm.safetensors",
         "mag2/published/table4.csv",
+        "mag2/plugin/files.py",
         "mag2/py.typed",
     } <= names
 

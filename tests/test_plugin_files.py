@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import mag2.folders
+import mag2.plugin.folders
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach, load_plugin, save_plugin
 from mag2.adapters.queries import replace_queries
 from mag2.guidance import FoldedGuidance, fold
-from mag2.kinds import kind
 from mag2.plugin import insert
-from mag2.plugs import FeaturePlug, Residual
+from mag2.plugin.kinds import kind
+from mag2.plugin.plugs import FeaturePlug, Residual
 from tests.test_plugin import BATCH, CLIPS, DIM, Scorer, assert_as_before, clips, guide, snapshot, trained
 
 
@@ -82,7 +82,7 @@ def test_a_folder_holds_the_plug_alone_and_says_how_it_was_built(tmp_path):
     weights = load_file(tmp_path / "plugin.safetensors")
     assert {key.removeprefix("0.") for key in weights} == set(model.mag2.guides[0].state_dict())
     about = json.loads((tmp_path / "plugin.json").read_text())
-    assert about["mag2"] == mag2.folders.library_version() != "unknown"
+    assert about["mag2"] == mag2.plugin.folders.library_version() != "unknown"
     assert about["model"] == "Scorer"
     assert about["plugs"][0]["at"] == "encoder"
     assert about["plugs"][0]["config"]["layout"] == "btd"
@@ -232,7 +232,14 @@ def test_a_plug_of_an_adapter_loads_where_nobody_imported_the_adapter(tmp_path):
 def test_json_names_registered_kinds_only_and_runs_nothing_else(tmp_path):
     model = saved(tmp_path)
     about = json.loads((tmp_path / "plugin.json").read_text())
-    for name in ("os.system", "mag2.folders.Path", "mag2.vocabulary.Prompts", "torch.nn.Linear", "tests.bomb.Bomb", 7):
+    for name in (
+        "os.system",
+        "mag2.plugin.folders.Path",
+        "mag2.vocabulary.Prompts",
+        "torch.nn.Linear",
+        "tests.bomb.Bomb",
+        7,
+    ):
         about["guides"][0]["kind"] = name
         (tmp_path / "plugin.json").write_text(json.dumps(about))
         with pytest.raises(ValueError, match="unknown kind"):
@@ -373,7 +380,7 @@ def test_what_cannot_be_saved_or_loaded_says_so_in_one_sentence(call, sentence, 
 def test_a_save_that_is_killed_leaves_the_old_folder_or_says_that_it_is_torn(fails_at, tmp_path, monkeypatch):
     model = saved(tmp_path)
     expected, calls = model(clips()), []
-    replace = mag2.folders.Path.replace
+    replace = mag2.plugin.folders.Path.replace
 
     def killed(path, target):
         calls.append(target)
@@ -381,7 +388,7 @@ def test_a_save_that_is_killed_leaves_the_old_folder_or_says_that_it_is_torn(fai
             raise KeyboardInterrupt
         return replace(path, target)
 
-    monkeypatch.setattr(mag2.folders.Path, "replace", killed)
+    monkeypatch.setattr(mag2.plugin.folders.Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         save_plugin(trained(attach(base(), guide(), at="encoder")), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["plugin.json", "plugin.safetensors"]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mag2.folders import library_version, load_into, read_json, read_weights, weights_of, write_folder
-from mag2.kinds import build, described, known, name_of, uncompiled
-from mag2.plugin import attached, check, insert, rooms, unwrapped
-from mag2.plugs import Plug, submodule
+from mag2.plugin.attaching import attached, check, insert, rooms, unwrapped
+from mag2.plugin.folders import library_version, load_into, read_json, read_weights, weights_of, write_folder
+from mag2.plugin.kinds import build, described, known, name_of, uncompiled
+from mag2.plugin.plugs import Plug, submodule
 
 WEIGHTS, ABOUT = "plugin.safetensors", "plugin.json"
 FORMAT = 1
@@ -41,7 +41,9 @@ def save_plugin(model: nn.Module, folder: str | Path) -> None:
         for plug in room.plugs:
             name = name_of(plug)
             if name is None:
-                raise ValueError(f"{plug!r} is a {type(plug).__name__}; register that class with mag2.kinds.kind")
+                raise ValueError(
+                    f"{plug!r} is a {type(plug).__name__}; register that class with mag2.plugin.kinds.kind"
+                )
             place = {"in": path, "at": plug.at, "kind": name, "config": plug.config}
             plugs.append({**place, "guide": numbers[plug.module]})
     about = {

@@ -6,8 +6,8 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin, constants
 from torch import nn
 
-from mag2.folders import library_version, load_into, read_weights, weights_of, write_folder
-from mag2.kinds import name_of
+from mag2.plugin.folders import library_version, load_into, read_weights, weights_of, write_folder
+from mag2.plugin.kinds import name_of
 
 ABOUT, WEIGHTS = constants.CONFIG_NAME, constants.SAFETENSORS_SINGLE_FILE
 

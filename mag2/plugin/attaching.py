@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mag2.kinds import uncompiled
-from mag2.plugs import FeaturePlug, Index, Plug, Residual, occupant, paths, submodule
+from mag2.plugin.kinds import uncompiled
+from mag2.plugin.plugs import FeaturePlug, Index, Plug, Residual, occupant, paths, submodule
 
 STARTS = ("paper", "identity")
 ROOM = "mag2"  # the attribute of a model under which its plugs live

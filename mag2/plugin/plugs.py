@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mag2.kinds import kind, uncompiled
+from mag2.plugin.kinds import kind, uncompiled
 
 SIDES = ("output", "input")
 # How (B, T, C) stands in a model: the permutation from its layout to ours and back.
