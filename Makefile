@@ -3,16 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: table4 test test-slow lint clean
+.PHONY: table4 test lint clean
 
 table4: $(VENV)/.ready
 	$(BIN)/python examples/table4.py
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(VENV)/.ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

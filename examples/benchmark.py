@@ -128,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", nargs="+", choices=("layer", "plugs"), default=["layer", "plugs"])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each comparison")
+    parser.add_argument("--rounds", type=int, default=11, help="counted rounds of each comparison")
     parser.add_argument("--out", type=Path, default=Path("runs") / "benchmark.csv")
     options = parser.parse_args()
     threads = f"{torch.get_num_threads()} threads" if options.device == "cpu" else options.device

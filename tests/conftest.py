@@ -35,7 +35,7 @@ def unaccounted() -> list[str]:
 
 
 def whole_suite(config: pytest.Config) -> bool:
-    chosen = config.option.keyword or config.option.markexpr not in ("", "not slow") or config.option.collectonly
+    chosen = config.option.keyword or config.option.markexpr or config.option.collectonly
     return not chosen and config.args == config.getini("testpaths")
 
 
