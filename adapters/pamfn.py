@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
 from mag2.guidance import ActionGraphGuidance
-from mag2.plugin import attach, insert
+from mag2.plugin import insert
+from mag2.plugin.attaching import check
 from mag2.plugin.kinds import kind
 from mag2.plugin.origins import Origin, origin
-from mag2.plugin.plugs import Plug, listed, submodule
+from mag2.plugin.plugs import FeaturePlug, Plug, listed, submodule
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 
@@ -97,7 +98,8 @@ class SecondOpinion(Plug):
 
     def _mixed(self, own: Tensor, opinion: Tensor) -> Tensor:
         w: Any = self.module.w
-        return (1 - w) * own + w * opinion.view_as(own)
+        score = (1 - w) * own + w * opinion.view_as(own)
+        return score if self.module.training else score.clamp(0, 1)  # w is free; labels are not
 
 
 def with_texts(
@@ -138,7 +140,15 @@ def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3) ->
     heard = {"model_r": texts.visual, "model_f": texts.visual, "model_a": texts.audio}
     # All places before the first guide: a model without one of them stays as it was.
     widths = {name: int(submodule(model, f"{name}.embedding.4").num_features) for name in heard}  # type: ignore[arg-type]
-    for name, rows in heard.items():
-        guide = ActionGraphGuidance(widths[name], rows, dropout=dropout)
-        attach(submodule(model, name), guide, at="embedding", layout="bdt")
+    plugs = {
+        name: FeaturePlug("embedding", ActionGraphGuidance(widths[name], rows, dropout=dropout), layout="bdt")
+        for name, rows in heard.items()
+    }
+    for name, plug in plugs.items():
+        try:
+            check(submodule(model, name), [plug])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    for name, plug in plugs.items():
+        insert(submodule(model, name), plug)
     return model

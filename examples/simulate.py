@@ -19,6 +19,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
     options = parser.parse_args()
+    if options.seed < 0:
+        parser.exit(2, f"{parser.prog}: error: --seed wants 0 or more, got {options.seed}\n")
     try:
         SimulatedFS1000(seed=options.seed).simulation().write_fs1000(options.folder)
     except (ValueError, OSError) as error:

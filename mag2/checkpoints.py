@@ -1,5 +1,6 @@
 """Files that are never seen half-written."""
 
+import json
 import os
 from pathlib import Path
 
@@ -24,3 +25,18 @@ def write_atomically(text: str, path: Path) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path, *keys: str) -> dict:
+    """A JSON file of ours, with the keys that it must have.
+
+    Raises:
+        ValueError: it is damaged; the sentence names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not set(keys) <= value.keys():
+        raise ValueError(f"{path} is damaged; delete it, or give another folder")
+    return value

@@ -41,14 +41,15 @@ class PromptGuidedGrading(nn.Module):
     the score is ``w * audio_visual + (1 - w) * visual`` with w learned from 0.5.
 
     Shapes: fused (B, T, d), visual (B, T, d); grade texts (2N, d) and (N, d). Returns a dict:
-        score (B,), score_audio_visual (B,), score_visual (B,): in [0, 1] as long as w is;
+        score (B,), score_audio_visual (B,), score_visual (B,): in [0, 1]; w could lead the first out of it, which is
+            cut off in evaluation (not with `released`);
         grades_audio_visual (B, 2N, d), grades_visual (B, N, d): the decoded grades;
         queries_audio_visual (2N, d), queries_visual (N, d): what was decoded from;
         weights_audio_visual (B, 2N), weights_visual (B, N): how much of each grade was found.
 
     Args:
         dim: d, 256 (released).
-        n_grades: N, 6 (Table 2).
+        n_grades: N; that of the texts, or 6 (Table 2).
         texts: `TextFeatures` to own, with a projection to d; without, `forward` takes projected grade texts.
         queries: "texts" (the paper) or "learnable" (Table 4, row 11: learned vectors in their place).
         use_pe: add a sinusoidal position code to the queries (row 12; `use_pe` in the released code).
@@ -57,7 +58,8 @@ class PromptGuidedGrading(nn.Module):
             at the number of the grade.
 
     Raises:
-        ValueError: unknown queries, texts of another number of grades, or no texts where they are needed.
+        ValueError: unknown queries, texts of another number of grades, no texts where they are needed, or clips of
+            another width.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class PromptGuidedGrading(nn.Module):
         dim: int = 256,
         texts: TextFeatures | None = None,
         *,
-        n_grades: int = 6,
+        n_grades: int | None = None,
         queries: str = "texts",
         use_pe: bool = False,
         n_heads: int = 8,
@@ -76,7 +78,9 @@ class PromptGuidedGrading(nn.Module):
         super().__init__()
         if queries not in QUERIES:
             raise ValueError(f"unknown queries {queries!r}; there are {', '.join(QUERIES)}")
-        self.dim, self.n_grades = dim, n_grades if texts is None else texts.n_grades
+        if texts is not None and n_grades not in (None, texts.n_grades):
+            raise ValueError(f"these texts have {texts.n_grades} grades, n_grades says {n_grades}; leave it out")
+        self.dim, self.n_grades = dim, texts.n_grades if texts is not None else n_grades or 6
         self.use_pe, self.released = use_pe, released
         self.decoder = make_decoder(dim, n_heads, n_layers, dropout)
         self.audio_visual = GradeHead(2 * self.n_grades, dim)
@@ -101,13 +105,19 @@ class PromptGuidedGrading(nn.Module):
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Grade; see the class for shapes."""
+        for name, clips in (("fused", fused), ("visual", visual)):
+            if clips.dim() != 3 or clips.shape[-1] != self.dim:
+                raise ValueError(f"{name} wants shape (B, T, {self.dim}), got {tuple(clips.shape)}")
         queries_av, queries_v = self._queries(audio_visual_grades, grades)
         grades_av = self._decode(queries_av, fused, clip_mask)
         grades_v = self._decode(queries_v, visual, clip_mask)
         score_av, weights_av = self.audio_visual(grades_av)
         score_v, weights_v = self.visual(grades_v)
+        score = self.w * score_av + (1 - self.w) * score_v
+        if not (self.training or self.released):
+            score = score.clamp(0, 1)  # w is free; labels are not
         return {
-            "score": self.w * score_av + (1 - self.w) * score_v,
+            "score": score,
             "score_audio_visual": score_av,
             "score_visual": score_v,
             "grades_audio_visual": grades_av,

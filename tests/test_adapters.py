@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from mag2 import TextFeatures, attached, detach, disabled, load_plugin, save_plugin
+from mag2 import ActionGraphGuidance, TextFeatures, attach, attached, detach, disabled, load_plugin, save_plugin
 from mag2.adapters import cofinal, gdlt, pamfn, qtd
 from mag2.adapters.queries import replace_queries
 from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
@@ -430,3 +430,14 @@ def test_a_pamfn_that_lacks_a_branch_stays_as_it_was(branch):
     with pytest.raises(ValueError, match=branch):
         pamfn.with_mag2(model, texts())
     assert_as_before(model, before)
+
+
+def test_pamfn_is_guided_in_all_branches_or_in_none():
+    """A branch that is guided already is named, and the other two stay as they were."""
+    model = PAMFN(visual_dim=6, flow_dim=5, audio_dim=4, dim=8, n_kinds=3)
+    texts = TextFeatures.for_sport("figure_skating")
+    attach(model.model_f, ActionGraphGuidance(8, texts.visual), at="embedding", layout="bdt")
+    before = list(model.state_dict())
+    with pytest.raises(ValueError, match=r"^model_f: .* sits there already"):
+        pamfn.with_mag2(model, texts)
+    assert list(model.state_dict()) == before

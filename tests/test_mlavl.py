@@ -195,6 +195,16 @@ def test_the_objective_reaches_every_parameter(texts, queries, fusion):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("w", [-9.0, 9.0])
+def test_a_weight_that_ran_away_leaves_scores_in_range(small, w):
+    """w is free in training; in evaluation the score stays where labels lie."""
+    with torch.no_grad():
+        small.grading.w.fill_(w)
+    visual, audio = features(batch=64)
+    score = small.eval()(visual, audio)["score"]
+    assert ((score >= 0) & (score <= 1)).all()
+
+
 def test_masked_padding_changes_no_score(small):
     small.eval()
     visual, audio = features()
@@ -275,6 +285,8 @@ def test_any_number_of_grades_that_has_words(n_grades):
         (lambda m: make_fusion("late", 8), "unknown fusion 'late'; there are avcf"),
         (lambda m: PromptGuidedGrading(8, queries="none"), "unknown queries 'none'"),
         (lambda m: PromptGuidedGrading(8)(torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)), "owns no texts"),
+        (lambda m: PromptGuidedGrading(8, n_heads=2)(torch.zeros(1, 2, 9), torch.zeros(1, 2, 9)), r"fused wants shape"),
+        (lambda m: PromptGuidedGrading(8, TextFeatures.for_sport("figure_skating"), n_grades=4), "6 grades, n_grades"),
         (lambda m: AudioVisualFusion(8)(torch.zeros(1, 2, 8), torch.zeros(1, 3, 8)), "one shape"),
         (
             lambda m: MLAVL.from_released({"w1": torch.zeros(1)}, text_features=torch.zeros(102, 512)),

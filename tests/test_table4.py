@@ -75,7 +75,13 @@ def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_numbe
     assert {row["protocol"] for row in rows} == {"last_epoch", "best_on_test"}
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["settings"]["simulated"] is True
-    assert set(settings["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
+    asked = settings["runs"][-1]
+    assert set(asked["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
+    assert (asked["rows"], asked["seeds"], asked["epochs"]) == (["10"], [0], {"TES": 1})
+    assert asked["recipes"]["10"]["lr"] == 1e-3
+    cell = tmp_path / "cells" / "row-10" / "TES" / "seed-0"
+    assert json.loads((cell / "result.json").read_text())["result"]["data"] == "simulated FS1000"
+    assert '"data": "simulated"' in (cell / "metrics.jsonl").read_text()
     assert str(tmp_path / "results.csv") in out
 
 
@@ -123,6 +129,39 @@ def test_cells_that_are_done_are_skipped_and_workers_change_nothing(run, tmp_pat
     assert results.stat().st_mtime_ns == before
     run(*first, "--rows", "1", "10", "--out", tmp_path / "whole")
     assert numbers(tmp_path / "grown") == numbers(tmp_path / "whole")
+
+
+def test_the_page_keeps_what_earlier_runs_trained(run, tmp_path):
+    run(*ONE, "--rows", "10", "--out", tmp_path)
+    status, out, _ = run(*ONE, "--rows", "1", "--targets", "PCS", "--out", tmp_path)
+    assert status == 0
+    assert {(row["row"], row["target"]) for row in numbers(tmp_path)} == {("10", "TES"), ("1", "PCS")}
+    assert "| 10 | MLAVL |" in out
+    assert "| 1 | CoFInAl |" in out
+    assert len(json.loads((tmp_path / "settings.json").read_text())["runs"]) == 2
+
+
+def test_a_seed_that_is_given_twice_is_trained_once(run, tmp_path):
+    run(*ONE, "--seeds", "0", "0", "--out", tmp_path)
+    assert len(numbers(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"x": 1}'])
+@pytest.mark.parametrize("name", ["settings.json", "cells/row-10/TES/seed-0/result.json"])
+def test_a_damaged_file_is_named_in_one_sentence(run, tmp_path, name, content):
+    run(*ONE, "--out", tmp_path)
+    (tmp_path / name).write_text(content)
+    status, _, err = run(*ONE, "--out", tmp_path)
+    assert status == 2
+    assert f"{name} is damaged" in err
+    assert err.count("\n") == 1
+
+
+def test_an_out_that_is_a_file_is_refused(run, tmp_path):
+    (tmp_path / "out").write_text("")
+    status, _, err = run(*ONE, "--out", tmp_path / "out")
+    assert status == 2
+    assert "is a file; give a folder with --out" in err
 
 
 def test_several_seeds_give_a_mean_and_a_spread(run, tmp_path):

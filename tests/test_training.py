@@ -94,8 +94,13 @@ def test_a_finished_training_is_not_trained_again(dataset, tmp_path):
 
 def test_a_checkpoint_of_another_training_is_refused(dataset, tmp_path):
     fit(small_model(), dataset, RECIPE, Run(epochs=1, folder=tmp_path))
-    with pytest.raises(ValueError, match="of another training"):
-        fit(small_model(), dataset, Recipe(lr=1e-4, batch=8), Run(epochs=1, folder=tmp_path))
+    for recipe, run in (
+        (Recipe(lr=1e-4, batch=8), Run(epochs=1, folder=tmp_path)),
+        (RECIPE, Run(epochs=1, folder=tmp_path, precision="bfloat16")),
+        (RECIPE, Run(epochs=1, folder=tmp_path, seed=1)),
+    ):
+        with pytest.raises(ValueError, match="of another training"):
+            fit(small_model(), dataset, recipe, run)
 
 
 def test_the_two_protocols():

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from mag2.checkpoints import write_atomically
+from mag2.checkpoints import read_json, write_atomically
 from mag2.data import TARGETS, Dataset
 from mag2.texts import TextFeatures
 from mag2.training.fit import Epoch, Run
-from mag2.training.grid import Cell, Outcome, read_result, run_grid
+from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
 from mag2.training.recipe import Recipe, published_epochs
 from mag2.training.report import Line, cell_name, results_csv, table_page
 from mag2.training.sources import ReleasedFS1000, SimulatedFS1000, Source
@@ -83,7 +83,10 @@ class Table:
 def main(table: Table, arguments: Sequence[str] | None = None) -> int:
     """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault."""
     parser = _parser(table)
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
+    options.seeds = list(dict.fromkeys(options.seeds))
+    options.command = shlex.join(["python", sys.argv[0] if arguments is None else f"{table.name}.py", *given])
     try:
         return _run(table, options)
     except (ValueError, OSError) as error:
@@ -107,7 +110,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     epochs = {target: _epochs(options.epochs, dataset) for target, dataset in datasets.items()}
     out = options.out or _default_out(table, options)
     settings = _settings(options, datasets)
-    _claim(out, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), settings, datasets)
+    _claim(out, settings, datasets, _asked(options, rows, epochs))
 
     work = partial(
         train_cell,
@@ -123,17 +126,22 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     )
     cells = [Cell(key, target, seed) for target in targets for key in rows for seed in options.seeds]
     outcomes = _watched(cells, rows, work, out, options, epochs)
+    failed = [outcome for outcome in outcomes if outcome.error]
 
+    # The page holds all that the folder holds, of earlier runs too.
     data = f"simulated {table.dataset}" if settings["simulated"] else table.dataset
-    lines = [_unpublished(row.line) if settings["simulated"] else row.line for row in rows.values()]
-    page = table_page(_title(table, data), _notes(options, settings, datasets, epochs), lines, targets, outcomes)
+    lines = [_unpublished(row.line) if settings["simulated"] else row.line for row in table.rows]
+    order = [Cell(line.key, t, seed) for line in lines for t in TARGETS[table.dataset] for seed in sorted(_seeds(out))]
+    done = set(stored(out))
+    outcomes = [Outcome(cell, read_result(cell, out)) for cell in order if cell in done] + failed
+    targets = [t for t in TARGETS[table.dataset] if any(outcome.cell.target == t for outcome in outcomes)]
+    page = table_page(_title(table, data), _notes(out, settings, datasets, outcomes), lines, targets, outcomes)
     write_atomically(results_csv(outcomes, lines, data), out / "results.csv")
     write_atomically(page, out / f"{table.name}.md")
     print(page)
     print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
-    failed = sum(outcome.error is not None for outcome in outcomes)
     if failed:
-        print(f"{failed} of {len(cells)} trainings failed; the page says why", file=sys.stderr)
+        print(f"{len(failed)} of {len(cells)} trainings failed; the page says why", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -177,6 +185,9 @@ def train_cell(
         "best_on_test": _measured(history.best_on_test),
         "epochs": run.epochs,
         "parameters": sum(p.numel() for p in model.parameters()),
+        "train": len(dataset.train),
+        "test": len(dataset.test),
+        "data": f"simulated {dataset.name}" if dataset.simulated else dataset.name,
         "fingerprint": dataset.fingerprint,
     }
 
@@ -261,10 +272,30 @@ def _settings(options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> d
     }
 
 
-def _claim(out: Path, command: str, settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> None:
-    """Make the folder and say in it how to repeat the run; refuse a folder of another run."""
+def _asked(options: argparse.Namespace, rows: Mapping[str, Row], epochs: Mapping[str, int]) -> dict[str, Any]:
+    """What a call asked for, and all that it takes to ask again."""
+    return {
+        "command": options.command,
+        "data": None if options.data is None else str(options.data.resolve()),
+        "rows": list(rows),
+        "seeds": options.seeds,
+        "epochs": dict(epochs),
+        "device": options.device,
+        "workers": options.workers,
+        "compile": options.compile,
+        "recipes": {key: asdict(row.recipe) for key, row in rows.items()},
+        "versions": {name: importlib.metadata.version(name) for name in ("mag2", "torch", "torch-geometric", "numpy")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _claim(out: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset], asked: dict[str, Any]) -> None:
+    """Make the folder and add to it how to repeat this run; refuse a folder of another table."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder with --out")
     path = out / "settings.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = read_json(path, "settings", "fingerprints", "runs") if path.is_file() else {}
     fingerprints = {target: dataset.fingerprint for target, dataset in datasets.items()}
     known = before.get("fingerprints", {})
     if before and before["settings"] != settings:
@@ -276,15 +307,12 @@ def _claim(out: Path, command: str, settings: dict[str, Any], datasets: Mapping[
     if any(known.get(target, value) != value for target, value in fingerprints.items()):
         raise ValueError(f"{out} holds results of other data; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    record = {
-        "command": command,
-        "settings": settings,
-        "fingerprints": known | fingerprints,
-        "versions": {name: importlib.metadata.version(name) for name in ("mag2", "torch", "torch-geometric", "numpy")},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
+    record = {"settings": settings, "fingerprints": known | fingerprints, "runs": [*before.get("runs", []), asked]}
     write_atomically(json.dumps(record, indent=1) + "\n", path)
+
+
+def _seeds(out: Path) -> set[int]:
+    return {cell.seed for cell in stored(out)}
 
 
 def _title(table: Table, data: str) -> str:
@@ -293,10 +321,7 @@ def _title(table: Table, data: str) -> str:
 
 
 def _notes(
-    options: argparse.Namespace,
-    settings: Mapping[str, Any],
-    datasets: Mapping[str, Dataset],
-    epochs: Mapping[str, int],
+    out: Path, settings: Mapping[str, Any], datasets: Mapping[str, Dataset], outcomes: Sequence[Outcome]
 ) -> list[str]:
     first = next(iter(datasets.values()))
     size = (
@@ -304,11 +329,13 @@ def _notes(
         if settings["size"] == "paper"
         else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
     )
-    seeds = f"seed {options.seeds[0]}" if len(options.seeds) == 1 else f"mean ± spread of seeds {options.seeds}"
+    seeds = sorted(_seeds(out))
+    told = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± spread of seeds {', '.join(map(str, seeds))}"
+    epochs = {o.cell.target: o.result["epochs"] for o in outcomes if o.result is not None}
     trained = ", ".join(f"{target} {number}" for target, number in epochs.items())
     notes = [
         f"{len(first.train)} training and {len(first.test)} test performances, {first.train.clips} clips each; "
-        f"{seeds}; epochs: {trained}; {size}."
+        f"{told}; epochs: {trained}; {size}."
     ]
     if first.simulated:
         notes = [

@@ -106,9 +106,14 @@ def fit(
     optimizer = recipe.make_optimizer(p for p in model.parameters() if p.requires_grad)
     schedule = recipe.make_schedule(optimizer, run.epochs)
     history = History()
-    keeper = _Keeper(
-        run, {"recipe": asdict(recipe), "epochs": run.epochs, "seed": run.seed, "data": dataset.fingerprint}
-    )
+    identity = {
+        "recipe": asdict(recipe),
+        "epochs": run.epochs,
+        "seed": run.seed,
+        "precision": run.precision,
+        "data": dataset.fingerprint,
+    }
+    keeper = _Keeper(run, identity, {"data": "simulated"} if dataset.simulated else {})
     keeper.resume(model, optimizer, schedule, history)
     with torch.random.fork_rng(devices=_cuda_devices(run.device)), _TensorBoard(run.folder) as board:
         for number in range(len(history.epochs), run.epochs):
@@ -223,7 +228,8 @@ def _cuda_devices(device: str) -> list[torch.device]:
 class _Keeper:
     """The folder of a training: a checkpoint to go on from and a line of metrics for each epoch."""
 
-    def __init__(self, run: Run, identity: dict):
+    def __init__(self, run: Run, identity: dict, marks: dict):
+        self.marks = marks  # what every line of metrics says beside its numbers
         self.every, self.folder, self.epochs = run.checkpoint_seconds, run.folder, run.epochs
         self.identity = json.loads(json.dumps(identity))
         self.device = run.device
@@ -243,14 +249,14 @@ class _Keeper:
             schedule.load_state_dict(saved["schedule"])
             history.epochs.extend(Epoch(**epoch) for epoch in saved["history"])
         # Epochs that were measured after the checkpoint are run again: their lines go.
-        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history.epochs)
+        lines = "".join(self._line(epoch) for epoch in history.epochs)
         write_atomically(lines, self.folder / "metrics.jsonl")
 
     def keep(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, history: History) -> None:
         if self.folder is None:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(history.last)) + "\n")
+            file.write(self._line(history.last))
         done = len(history.epochs) == self.epochs
         if done or time.monotonic() - self.last >= self.every:
             state = {
@@ -262,6 +268,9 @@ class _Keeper:
             }
             save_atomically(state, self.folder / "checkpoint.pt")
             self.last = time.monotonic()
+
+    def _line(self, epoch: Epoch) -> str:
+        return json.dumps(asdict(epoch) | self.marks) + "\n"
 
 
 class _TensorBoard:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mag2.checkpoints import write_atomically
+from mag2.checkpoints import read_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,12 @@ Work = Callable[[Cell, Path, Callable[[], object]], dict[str, Any]]
 def read_result(cell: Cell, out: Path) -> dict[str, Any] | None:
     """The result of a cell that is done, else None."""
     path = cell.folder(out) / "result.json"
-    return json.loads(path.read_text(encoding="utf-8"))["result"] if path.is_file() else None
+    return read_json(path, "cell", "result")["result"] if path.is_file() else None
+
+
+def stored(out: Path) -> list[Cell]:
+    """The cells that are done in a folder, whichever run did them."""
+    return [Cell(**read_json(path, "cell", "result")["cell"]) for path in sorted(out.glob("cells/*/*/*/result.json"))]
 
 
 def run_grid(
