@@ -16,6 +16,9 @@ from mag2.baselines.pamfn_branch import ModalityBranch, convolution, halved
 from mag2.baselines.released import load_strictly, need, without_prefix
 from mag2.baselines.transformer import one_per_video
 
+# What does not learn in the fusion stage: two branches, and of the third what only its own score needs.
+FROZEN_IN_FUSION = ("model_r.", "model_f.", "model_a.stage3.", "model_a.fc.")
+
 
 class MomentAttention(nn.Module):
     """Attention of one query to a few tokens of the same moment, by *negated* scores: what differs most is heard.
@@ -257,9 +260,9 @@ class PAMFN(nn.Module):
         """Freeze the visual and flow branches, and of the audio branch what only its own score needs."""
         if not self.fusing:
             self.fusing = True
-            for parts in (self.model_r, self.model_f, self.model_a.stage3, self.model_a.fc):
-                for parameter in parts.parameters():
-                    self._thawed[_name(self, parameter)] = parameter.requires_grad
+            for name, parameter in self.named_parameters():
+                if name.startswith(FROZEN_IN_FUSION):
+                    self._thawed[name] = parameter.requires_grad
                     parameter.requires_grad_(False)
         self.train(self.training)
 
@@ -304,7 +307,3 @@ class PAMFN(nn.Module):
         )
         load_strictly(model, weights)
         return model.eval()
-
-
-def _name(model: nn.Module, parameter: nn.Parameter) -> str:
-    return next(name for name, known in model.named_parameters() if known is parameter)

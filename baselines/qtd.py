@@ -159,7 +159,7 @@ class Evaluator(nn.Module):
         Raises:
             ValueError: keys are missing or unexpected.
         """
-        weights = {key.removeprefix("module.").removeprefix("evaluator."): w for key, w in state_dict.items()}
+        weights = {key.removeprefix("evaluator."): w for key, w in without_prefix(state_dict).items()}
         model = cls(need(weights, "layer1_mean.weight").shape[1])
         load_strictly(model, weights)
         return model.eval()

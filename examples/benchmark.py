@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mag2 import ActionGraphGuidance, TextFeatures
 from mag2.adapters import cofinal, gdlt, pamfn, qtd
 from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
+from mag2.checkpoints import replacing
 from mag2.guidance import action_graph
 
 BATCH, CLIPS, DIM = 64, 95, 256
@@ -144,7 +145,7 @@ def main() -> int:
                 {"comparison": title, "way": name, "seconds": f"{median:.6f}", "ratio": f"{median / first:.3f}"}
             )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", newline="", encoding="utf-8") as file:
+    with replacing(options.out) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mag2 import ActionGraphGuidance, TextFeatures
 from mag2.alignment import clip_text_similarity, edge_weights, name_actions
 from mag2.baselines.triplet import grade_triplet
+from mag2.checkpoints import replacing
 from mag2.context import SharedSpecificContextEncoder
 from mag2.data import Dataset, Simulation, simulate
 from mag2.fusion import make_decoder
@@ -157,13 +158,14 @@ def main() -> int:
         results[outcome.cell.row][outcome.cell.seed] = outcome.result
         print(f"[{number}/{len(cells)}] {outcome.cell.row}, seed {outcome.cell.seed}", file=sys.stderr)
     print(table(results, options.seeds))
-    with (options.out / "language.csv").open("w", newline="", encoding="utf-8") as file:
+    path = options.out / "language.csv"
+    with replacing(path) as written, written.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["variant", "seed", "spearman", "top1_accuracy", "data"])
         for name, by_seed in results.items():
             for seed, result in by_seed.items():
                 writer.writerow([name, seed, result["spearman"], result["accuracy"], "simulated"])
-    print(f"\nWritten: {options.out / 'language.csv'}")
+    print(f"\nWritten: {path}")
     return 0
 
 

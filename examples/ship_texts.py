@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from mag2.checkpoints import replacing
 from mag2.encoders import load_text_encoder
 from mag2.vocabulary import ACTIONS, AUDIO_TEMPLATES, GRADE_WORDS, VISUAL_TEMPLATES, make_prompts
 
@@ -46,9 +47,8 @@ def main() -> None:
         "prompts": json.dumps(prompts, ensure_ascii=False),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({"features": features.to(torch.float16)}, partial, metadata=about)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file({"features": features.to(torch.float16)}, partial, metadata=about)
     print(f"{len(prompts)} prompts, {features.shape[1]} wide, {path.stat().st_size / 1e6:.2f} MB -> {path}")
 
 

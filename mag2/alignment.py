@@ -7,7 +7,6 @@ explanation by itself: how often the named action is the right one is measured o
 
 import csv
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mag2.checkpoints import write_atomically
+from mag2.checkpoints import replacing, write_atomically
 from mag2.vocabulary import Prompts
 
 
@@ -213,9 +212,5 @@ def name_actions(
 
 
 def _save_figure(figure, path: Path) -> None:
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        figure.savefig(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        figure.savefig(partial, format=path.suffix.removeprefix(".") or None)

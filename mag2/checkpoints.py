@@ -1,30 +1,35 @@
 """Files that are never seen half-written."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 
-def save_atomically(value: object, path: Path) -> None:
-    """`torch.save` that leaves either the old file or the whole new one, whenever it is killed."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to inside a `with`; the file there takes the place of `path` when all went well, else it goes."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        torch.save(value, partial)
+        yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def save_atomically(value: object, path: Path) -> None:
+    """`torch.save` that leaves either the old file or the whole new one, whenever it is killed."""
+    with replacing(path) as partial:
+        torch.save(value, partial)
 
 
 def write_atomically(text: str, path: Path) -> None:
     """Write a text file that is never seen half-written."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_json(path: Path, *keys: str) -> dict:

@@ -101,7 +101,8 @@ def main(table: Table, arguments: Sequence[str] | None = None) -> int:
 
 def _run(table: Table, options: argparse.Namespace) -> int:
     rows: dict[str, Row] = _chosen("row", options.rows, {row.line.key: row for row in table.rows})
-    targets = list(_chosen("target", options.targets or table.targets, dict.fromkeys(TARGETS["FS1000"])))
+    known = TARGETS[table.dataset]
+    targets = list(_chosen("target", options.targets or table.targets, dict.fromkeys(known)))
     source = _source(options)
     _check_device(options.device)
     # Every fault of the data shows here, before anything is written.
@@ -131,11 +132,12 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     # The page holds all that the folder holds, of earlier runs too.
     data = f"simulated {table.dataset}" if settings["simulated"] else table.dataset
     lines = [_unpublished(row.line) if settings["simulated"] else row.line for row in table.rows]
-    order = [Cell(line.key, t, seed) for line in lines for t in TARGETS[table.dataset] for seed in sorted(_seeds(out))]
-    done = set(stored(out))
-    outcomes = [Outcome(cell, read_result(cell, out)) for cell in order if cell in done] + failed
-    targets = [t for t in TARGETS[table.dataset] if any(outcome.cell.target == t for outcome in outcomes)]
-    page = table_page(_title(table, data), _notes(out, settings, datasets, outcomes), lines, targets, outcomes)
+    done = stored(out)
+    seeds = sorted({cell.seed for cell in done})
+    order = [Cell(line.key, target, seed) for line in lines for target in known for seed in seeds]
+    outcomes = [Outcome(cell, done[cell]) for cell in order if cell in done] + failed
+    targets = [target for target in known if any(outcome.cell.target == target for outcome in outcomes)]
+    page = table_page(_title(table, data), _notes(seeds, settings, datasets, outcomes), lines, targets, outcomes)
     write_atomically(results_csv(outcomes, lines, data), out / "results.csv")
     write_atomically(page, out / f"{table.name}.md")
     print(page)
@@ -311,17 +313,13 @@ def _claim(out: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset],
     write_atomically(json.dumps(record, indent=1) + "\n", path)
 
 
-def _seeds(out: Path) -> set[int]:
-    return {cell.seed for cell in stored(out)}
-
-
 def _title(table: Table, data: str) -> str:
     simulated = data != "FS1000"
     return f"{table.title}: SIMULATED data, not {data.split()[-1]} itself" if simulated else f"{table.title}: {data}"
 
 
 def _notes(
-    out: Path, settings: Mapping[str, Any], datasets: Mapping[str, Dataset], outcomes: Sequence[Outcome]
+    seeds: Sequence[int], settings: Mapping[str, Any], datasets: Mapping[str, Dataset], outcomes: Sequence[Outcome]
 ) -> list[str]:
     first = next(iter(datasets.values()))
     size = (
@@ -329,7 +327,6 @@ def _notes(
         if settings["size"] == "paper"
         else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
     )
-    seeds = sorted(_seeds(out))
     told = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± spread of seeds {', '.join(map(str, seeds))}"
     epochs = {o.cell.target: o.result["epochs"] for o in outcomes if o.result is not None}
     trained = ", ".join(f"{target} {number}" for target, number in epochs.items())
@@ -378,7 +375,7 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         "--targets",
         nargs="+",
         metavar="TARGET",
-        help=f"of {' '.join(TARGETS['FS1000'])} (default {' '.join(table.targets)})",
+        help=f"of {' '.join(TARGETS[table.dataset])} (default {' '.join(table.targets)})",
     )
     add("--rows", nargs="+", metavar="ROW", help=f"rows of the table, all by default: {rows}")
     add("--seeds", nargs="+", type=_at_least(0), default=[0], metavar="SEED", help="one training for each")

@@ -49,9 +49,10 @@ def read_result(cell: Cell, out: Path) -> dict[str, Any] | None:
     return read_json(path, "cell", "result")["result"] if path.is_file() else None
 
 
-def stored(out: Path) -> list[Cell]:
-    """The cells that are done in a folder, whichever run did them."""
-    return [Cell(**read_json(path, "cell", "result")["cell"]) for path in sorted(out.glob("cells/*/*/*/result.json"))]
+def stored(out: Path) -> dict[Cell, dict[str, Any]]:
+    """The cells that are done in a folder, whichever run did them, and their results."""
+    files = (read_json(path, "cell", "result") for path in sorted(out.glob("cells/*/*/*/result.json")))
+    return {Cell(**file["cell"]): file["result"] for file in files}
 
 
 def run_grid(
