@@ -1,8 +1,8 @@
 """Text encoders by name: prompts in, one feature row per prompt out.
 
 `open_clip:<model>/<weights>` is a CLIP text tower through open_clip (weights: a tag such as `openai`, or a local
-checkpoint); `sentence-transformers:<name or folder>` is a BERT-like sentence encoder. Neither library is imported
-before it is asked for.
+checkpoint); `sentence-transformers:<name or folder>` is a BERT-like sentence encoder; `random:<seed>` is a small CLIP
+that was never trained, for trials where no weights are at hand. Neither library is imported before it is asked for.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,17 @@ import torch
 from torch import Tensor, nn
 
 TextEncoder = Callable[[Sequence[str]], Tensor]
+# Called with a list of prompts and context_length=; gives token ids (P, context_length).
+Tokenizer = Callable[..., Tensor]
 
-_FORMS = "open_clip:<model>/<weights> or sentence-transformers:<name or folder>"
+_TOWERS = "open_clip:<model>/<weights> or random:<seed>"
+_FORMS = "open_clip:<model>/<weights>, sentence-transformers:<name or folder> or random:<seed>"
+# The small CLIP of `random:<seed>`: the sizes are ours, tokens and their number those of every CLIP.
+_SMALL: dict[str, Any] = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
+}
 
 
 def load_text_encoder(
@@ -24,7 +33,7 @@ def load_text_encoder(
 
     Args:
         name: `open_clip:ViT-B-16/openai`, `open_clip:ViT-B-16//home/me/clip.pt`,
-            `sentence-transformers:all-MiniLM-L6-v2`, ...
+            `sentence-transformers:all-MiniLM-L6-v2`, `random:0`, ...
         checkpoint: for open_clip, a file that is laid over the weights: a fine-tuned CLIP in OpenAI's names, or a
             ViFi-CLIP checkpoint, of which the text encoder is taken.
         device: where the encoder runs.
@@ -33,15 +42,32 @@ def load_text_encoder(
         ValueError: the name has another form, the model or the file does not exist, or the checkpoint does not fit.
     """
     kind, _, rest = name.partition(":")
-    if kind == "open_clip" and "/" in rest:
-        model_name, _, weights = rest.partition("/")
-        tower = load_open_clip(model_name, weights, checkpoint)
-        return OpenClipEncoder(tower, model_name, device)
     if kind == "sentence-transformers" and rest:
         if checkpoint is not None:
             raise ValueError(f"checkpoint= goes with open_clip encoders; {name!r} takes its folder in the name")
         return _sentence_encoder(rest, device)
-    raise ValueError(f"unknown text encoder {name!r}; a name looks like {_FORMS}")
+    model, model_name = _load_clip(name, checkpoint, _FORMS)
+    return OpenClipEncoder(model, model_name, device)
+
+
+def load_text_tower(name: str, *, checkpoint: str | Path | None = None) -> tuple[nn.Module, Tokenizer]:
+    """The open_clip model of that name, whose text tower can be trained, and its tokenizer; float32, on the CPU.
+
+    Args:
+        name, checkpoint: as `load_text_encoder` takes them, without the sentence encoders.
+
+    Raises:
+        ValueError: as `load_text_encoder`, and for a sentence encoder.
+    """
+    import open_clip
+
+    model, model_name = _load_clip(name, checkpoint, _TOWERS)
+    return model, open_clip.get_tokenizer(model_name)
+
+
+def source_of(encoder: str, checkpoint: str | Path | None) -> str:
+    """What text features say they came from."""
+    return encoder if checkpoint is None else f"{encoder} + {Path(checkpoint).name}"
 
 
 class OpenClipEncoder:
@@ -63,8 +89,33 @@ class OpenClipEncoder:
         return torch.cat([self.model.encode_text(part).float().cpu() for part in tokens.split(self.batch)])
 
 
+def _load_clip(name: str, checkpoint: str | Path | None, forms: str) -> tuple[nn.Module, str]:
+    """The model of a name, and the name that its tokenizer goes by."""
+    kind, _, rest = name.partition(":")
+    if kind == "open_clip" and "/" in rest:
+        model_name, _, weights = rest.partition("/")
+        return load_open_clip(model_name, weights, checkpoint), model_name
+    if kind == "random" and rest.isdecimal():
+        if checkpoint is not None:
+            raise ValueError(f"checkpoint= goes with open_clip encoders; the weights of {name!r} are random")
+        return _random_clip(int(rest)), "ViT-B-16"
+    raise ValueError(f"unknown text encoder {name!r}; a name looks like {forms}")
+
+
+def _random_clip(seed: int) -> nn.Module:
+    import open_clip
+
+    # open_clip draws from torch's own generator: nobody else's draws shall move.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return open_clip.CLIP(**_SMALL)
+
+
 def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None = None) -> nn.Module:
     """An open_clip model with the weights of a tag or a local file, and a fine-tuned file over its text side.
+
+    A tag brings its activation: OpenAI's weights want QuickGELU. A file does not say; of weights that descend from
+    OpenAI's give the model as `ViT-B-16-quickgelu`.
 
     Raises:
         ValueError: no such model, tag or file, or a checkpoint that does not fit.
@@ -79,8 +130,9 @@ def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None 
         raise ValueError(
             f"{weights!r} is neither a file nor weights of {model_name}; its weights are {', '.join(tags) or 'none'}"
         )
+    quick_gelu = weights in tags and open_clip.get_pretrained_cfg(model_name, weights).get("quick_gelu", False)
     try:
-        model = open_clip.create_model(model_name, pretrained=weights)
+        model = open_clip.create_model(model_name, pretrained=weights, force_quick_gelu=quick_gelu)
     except Exception as error:  # open_clip raises what its downloader or torch raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"could not load {weights!r} into open_clip's {model_name}: {reason}") from error
@@ -102,6 +154,7 @@ def _overlay_text_side(model: nn.Module, path: Path) -> None:
     saved = saved.get("state_dict", saved.get("model", saved)) if isinstance(saved, dict) else saved
     if not isinstance(saved, dict):
         raise ValueError(f"{path} holds no state_dict; give a checkpoint of a CLIP or a ViFi-CLIP")
+    model = getattr(model, "text", model)  # open_clip's CustomTextCLIP has them in a module of their own
     wanted = {key for key in model.state_dict() if key.startswith(_TEXT_PARTS)}
     found = {}
     for key, value in saved.items():
