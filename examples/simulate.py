@@ -1,4 +1,4 @@
-"""Write the simulated FS1000 of the tables to disk, in the released layout, to see what the loaders want.
+"""Write a simulated dataset of the tables to disk, in its released layout, to see what the loaders want.
 
     python examples/simulate.py runs/simulated-fs1000
     python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
@@ -10,22 +10,28 @@ import argparse
 import sys
 from pathlib import Path
 
-from mag2.training.sources import SimulatedFS1000
+from mag2.training.sources import LAYOUTS, simulated
 
 
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="FS1000", help="whose layout (default FS1000)")
+    parser.add_argument("--variant", choices=("files", "dict"), help="one file a video, or one a modality")
+    parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
     options = parser.parse_args()
     if options.seed < 0:
         parser.exit(2, f"{parser.prog}: error: --seed wants 0 or more, got {options.seed}\n")
+    if options.labels is not None and options.dataset != "Fis-V":
+        parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:
-        SimulatedFS1000(seed=options.seed).simulation().write_fs1000(options.folder)
+        source = simulated(options.dataset, seed=options.seed, labels=options.labels)
+        source.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
-    print(f"Simulated FS1000 in {options.folder}; SIMULATED.txt there says what it is.")
+    print(f"Simulated {options.dataset} in {options.folder}; SIMULATED.txt there says what it is.")
     return 0
 
 

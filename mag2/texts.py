@@ -112,6 +112,31 @@ class TextFeatures:
         return cls.from_rows(rows, prompts, sport=sport, source=source)
 
     @classmethod
+    def load(cls, sport: str, encoder: str = "shipped", **prompts) -> "TextFeatures":
+        """The features of a sport by the name of what made them.
+
+        Args:
+            sport: a key of `ACTIONS`.
+            encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), or the path of
+                an authors' file (`from_released`), which has six grades and the paper's templates alone.
+            prompts: n_grades, visual_template, audio_template, as `for_sport` takes them.
+
+        Raises:
+            ValueError: as these, or an authors' file of another sport or where other prompts are wanted.
+        """
+        if encoder == "shipped":
+            return cls.for_sport(sport, **prompts)
+        if not Path(encoder).is_file():
+            return cls.encode(sport, encoder, **prompts)
+        texts, wanted = cls.from_released(encoder), make_prompts(sport, **prompts)
+        if texts.sport != sport:
+            raise ValueError(f"{encoder} has the texts of {texts.sport}, those of {sport} are wanted")
+        texts = texts.with_grades(len(wanted.grades))
+        if texts.prompts != wanted:
+            raise ValueError(f"{encoder} has no features of {wanted.rows[0]!r}; name an encoder to make them")
+        return texts
+
+    @classmethod
     def from_released(cls, path: str | Path, *, n_grades: int = 6) -> "TextFeatures":
         """Read the authors' text file (a torch zip named `.npy`), 512 wide from ViFi-CLIP.
 

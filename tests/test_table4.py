@@ -15,7 +15,8 @@ import pytest
 from mag2.data import TARGETS
 from mag2.published import table
 from mag2.training import command
-from mag2.training.sources import SimulatedFS1000
+from mag2.training.sources import SIZES, simulated
+from mag2.training.tables import Row, Table
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "table4.py"
@@ -34,7 +35,8 @@ def example():
 @pytest.fixture
 def run(example, monkeypatch, capsys):
     """Run the command in this process on a tiny simulation: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(command, "SimulatedFS1000", lambda **kw: SimulatedFS1000(**(TINY | kw)))
+    for name, size in TINY.items():
+        monkeypatch.setitem(SIZES, name, size)
 
     def call(*arguments):
         try:
@@ -49,7 +51,7 @@ def run(example, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "FS1000"
-    SimulatedFS1000(**TINY).simulation().write_fs1000(folder)
+    simulated("FS1000", **TINY).simulation().write(folder)
     return folder
 
 
@@ -60,7 +62,8 @@ def test_the_table_has_the_papers_rows_and_the_combined_ones(example):
     assert [line.name for line in lines if not line.published] == [
         f"{method} +Texts+MAG2" for method in ("CoFInAl", "QTD", "PAMFN")
     ]
-    assert all(set(line.published) == set(TARGETS["FS1000"]) for line in lines if line.published)
+    wanted = {f"FS1000/{target}" for target in (*TARGETS["FS1000"], "average")}
+    assert all(set(line.published) == wanted for line in lines if line.published)
 
 
 def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_number(run, tmp_path):
@@ -77,9 +80,9 @@ def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_numbe
     assert settings["settings"]["simulated"] is True
     asked = settings["runs"][-1]
     assert set(asked["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
-    assert (asked["rows"], asked["seeds"], asked["epochs"]) == (["10"], [0], {"TES": 1})
+    assert (asked["rows"], asked["seeds"], asked["epochs"]) == (["10"], [0], {"FS1000/TES": 1})
     assert asked["recipes"]["10"]["lr"] == 1e-3
-    cell = tmp_path / "cells" / "row-10" / "TES" / "seed-0"
+    cell = tmp_path / "cells" / "row-10" / "FS1000" / "TES" / "seed-0"
     assert json.loads((cell / "result.json").read_text())["result"]["data"] == "simulated FS1000"
     assert '"data": "simulated"' in (cell / "metrics.jsonl").read_text()
     assert str(tmp_path / "results.csv") in out
@@ -121,7 +124,7 @@ def test_real_data_stand_beside_the_published_numbers(run, on_disk, tmp_path):
 def test_cells_that_are_done_are_skipped_and_workers_change_nothing(run, tmp_path):
     first = ["--rows", "1", "--targets", "TES", "--epochs", "1", "--device", "cpu", "--workers", "1"]
     run(*first, "--out", tmp_path / "grown")
-    results = tmp_path / "grown" / "cells" / "row-1" / "TES" / "seed-0" / "result.json"
+    results = tmp_path / "grown" / "cells" / "row-1" / "FS1000" / "TES" / "seed-0" / "result.json"
     before = results.stat().st_mtime_ns
     status, _, err = run(*first, "--rows", "1", "10", "--out", tmp_path / "grown")
     assert status == 0
@@ -147,7 +150,7 @@ def test_a_seed_that_is_given_twice_is_trained_once(run, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"x": 1}'])
-@pytest.mark.parametrize("name", ["settings.json", "cells/row-10/TES/seed-0/result.json"])
+@pytest.mark.parametrize("name", ["settings.json", "cells/row-10/FS1000/TES/seed-0/result.json"])
 def test_a_damaged_file_is_named_in_one_sentence(run, tmp_path, name, content):
     run(*ONE, "--out", tmp_path)
     (tmp_path / name).write_text(content)
@@ -174,10 +177,8 @@ def test_a_failed_cell_does_not_stop_the_others(run, example, monkeypatch, tmp_p
     def broken(inputs):
         raise RuntimeError("this model cannot be built")
 
-    rows = tuple(
-        command.Row(row.line, broken, row.recipe) if row.line.key == "1" else row for row in example.TABLE4.rows
-    )
-    monkeypatch.setattr(example, "TABLE4", command.Table("table4", "Table 4", rows, ("TES",)))
+    rows = tuple(Row(row.line, broken, row.recipe) if row.line.key == "1" else row for row in example.TABLE4.rows)
+    monkeypatch.setattr(example, "TABLE4", Table("table4", "Table 4", rows, {"FS1000": ("TES",)}))
     status, out, err = run(*ONE, "--rows", "1", "10", "--out", tmp_path)
     assert status == 1
     assert "RuntimeError: this model cannot be built" in out
@@ -267,7 +268,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     base = [sys.executable, str(SCRIPT), *arguments]
     killed = subprocess.Popen([*base, "--out", str(tmp_path / "killed")], env=environment, stderr=subprocess.PIPE)
-    progress = tmp_path / "killed" / "cells" / "row-10" / "TES" / "seed-0" / "metrics.jsonl"
+    progress = tmp_path / "killed" / "cells" / "row-10" / "FS1000" / "TES" / "seed-0" / "metrics.jsonl"
     for _ in range(2400):
         if progress.is_file() or killed.poll() is not None:
             break

@@ -1,6 +1,7 @@
 """The command behind every table: read the data, train the grid, write the page. A table's own file states its rows."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -9,75 +10,27 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from mag2.checkpoints import read_json, write_atomically
+from mag2.checkpoints import alone_in, read_json, write_atomically
 from mag2.data import TARGETS, Dataset
-from mag2.texts import TextFeatures
 from mag2.training.fit import Epoch, Run
 from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
-from mag2.training.recipe import Recipe, published_epochs
-from mag2.training.report import Line, cell_name, results_csv, table_page
-from mag2.training.sources import ReleasedFS1000, SimulatedFS1000, Source
+from mag2.training.recipe import published_epochs
+from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
+from mag2.training.sources import LAYOUTS, Released, Source, simulated
 from mag2.training.stages import train
+from mag2.training.tables import Inputs, Line, Row, Table, key
 
 SIMULATED_EPOCHS = 12
 SMALL_BATCH = 16
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a row's model is built for.
-
-    Attributes:
-        sport: whose texts. widths: of the features, by modality.
-        small: the model is to be narrow, for a first look on a few cores; otherwise it has the size of its paper.
-    """
-
-    sport: str
-    widths: Mapping[str, int]
-    small: bool = False
-
-    def texts(self, n_grades: int = 6) -> TextFeatures:
-        """The shipped text features of the sport."""
-        return TextFeatures.for_sport(self.sport, n_grades=n_grades)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    Attributes:
-        line: its names and what the paper printed.
-        build: makes its model; must be importable by a fresh process.
-        recipe: how it is trained. needs: the features that it cannot do without. stages: how often `fit` runs for it.
-    """
-
-    line: Line
-    build: Callable[[Inputs], nn.Module]
-    recipe: Recipe
-    needs: tuple[str, ...] = ("visual",)
-    stages: int = 1
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the paper: its rows, and the targets that are trained unless others are asked for."""
-
-    name: str
-    title: str
-    rows: tuple[Row, ...]
-    targets: tuple[str, ...]
-    dataset: str = "FS1000"
-    sport: str = "figure_skating"
 
 
 def main(table: Table, arguments: Sequence[str] | None = None) -> int:
@@ -93,57 +46,69 @@ def main(table: Table, arguments: Sequence[str] | None = None) -> int:
         parser.error(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print(
-            f"\nstopped; the same command goes on from {options.out or _default_out(table, options)}",
+            f"\nstopped; the same command goes on from {options.out or default_out(table.name, bool(options.data))}",
             file=sys.stderr,
         )
         return 130
 
 
 def _run(table: Table, options: argparse.Namespace) -> int:
-    rows: dict[str, Row] = _chosen("row", options.rows, {row.line.key: row for row in table.rows})
-    known = TARGETS[table.dataset]
-    targets = list(_chosen("target", options.targets or table.targets, dict.fromkeys(known)))
-    source = _source(options)
+    rows = _rows(table, options)
+    sources = _sources(table, options)
+    targets = _targets(table, options, sources)
     _check_device(options.device)
-    # Every fault of the data shows here, before anything is written.
-    datasets = {target: source.dataset(target) for target in targets}
-    _check_modalities(rows, datasets[targets[0]])
-    epochs = {target: _epochs(options.epochs, dataset) for target, dataset in datasets.items()}
-    out = options.out or _default_out(table, options)
+    # Every fault of the data and of the texts shows here, before anything is written.
+    datasets = _datasets(rows, sources, targets)
+    _check_modalities(rows, datasets)
+    _check_texts(options.texts, sources)
+    epochs = {key(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
+    out = options.out or default_out(table.name, bool(options.data))
     settings = _settings(options, datasets)
-    _claim(out, settings, datasets, _asked(options, rows, epochs))
+    with _claimed(out, settings, datasets, _asked(options, rows, epochs)):
+        work = partial(
+            train_cell,
+            rows=rows,
+            sources=sources,
+            encoder=options.texts,
+            small=settings["size"] == "small",
+            epochs=epochs,
+            device=options.device,
+            precision=settings["precision"],
+            compile_model=options.compile,
+            keep_weights=options.keep_weights,
+        )
+        cells = [Cell(row, target, seed) for target in targets for row in rows for seed in options.seeds]
+        outcomes = _watched(cells, rows, work, out, options, epochs)
+        return _report(table, settings, out, outcomes)
 
-    work = partial(
-        train_cell,
-        rows=rows,
-        source=source,
-        sport=table.sport,
-        small=settings["size"] == "small",
-        epochs=epochs,
-        device=options.device,
-        precision=settings["precision"],
-        compile_model=options.compile,
-        keep_weights=options.keep_weights,
-    )
-    cells = [Cell(key, target, seed) for target in targets for key in rows for seed in options.seeds]
-    outcomes = _watched(cells, rows, work, out, options, epochs)
+
+def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
+    """Write and print the page of all that the folder holds, of earlier runs too."""
     failed = [outcome for outcome in outcomes if outcome.error]
-
-    # The page holds all that the folder holds, of earlier runs too.
-    data = f"simulated {table.dataset}" if settings["simulated"] else table.dataset
-    lines = [_unpublished(row.line) if settings["simulated"] else row.line for row in table.rows]
+    lines = [line for row in table.rows for line in (row.line, *(control.line for control in row.controls()))]
+    lines = [_unpublished(line) if settings["simulated"] else line for line in lines]
     done = stored(out)
     seeds = sorted({cell.seed for cell in done})
-    order = [Cell(line.key, target, seed) for line in lines for target in known for seed in seeds]
-    outcomes = [Outcome(cell, done[cell]) for cell in order if cell in done] + failed
-    targets = [target for target in known if any(outcome.cell.target == target for outcome in outcomes)]
-    page = table_page(_title(table, data), _notes(seeds, settings, datasets, outcomes), lines, targets, outcomes)
-    write_atomically(results_csv(outcomes, lines, data), out / "results.csv")
+    targets = [key(dataset, target) for dataset in TARGETS for target in TARGETS[dataset]]
+    order = [Cell(line.key, target, seed) for line in lines for target in targets for seed in seeds]
+    shown = [Outcome(cell, done[cell]) for cell in order if cell in done] + failed
+    targets = [target for target in targets if any(outcome.cell.target == target for outcome in shown)]
+    size = (
+        "models of their papers' sizes"
+        if settings["size"] == "paper"
+        else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
+    )
+    notes = page_notes(seeds, shown, size, f"texts: {settings['texts']}", simulated=settings["simulated"])
+    title = page_title(table.title, targets, simulated=settings["simulated"])
+    page = table_page(title, notes, lines, targets, shown, table.metrics)
+    if table.facts is not None:
+        page += f"\n{table.facts()}\n"
+    write_atomically(results_csv(shown, lines), out / "results.csv")
     write_atomically(page, out / f"{table.name}.md")
     print(page)
     print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
     if failed:
-        print(f"{len(failed)} of {len(cells)} trainings failed; the page says why", file=sys.stderr)
+        print(f"{len(failed)} of {len(outcomes)} trainings failed; the page says why", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -153,8 +118,8 @@ def train_cell(
     tick: Callable[[], None],
     *,
     rows: Mapping[str, Row],
-    source: Source,
-    sport: str,
+    sources: Mapping[str, Source],
+    encoder: str,
     small: bool,
     epochs: Mapping[str, int],
     device: str,
@@ -164,10 +129,11 @@ def train_cell(
 ) -> dict[str, Any]:
     """Train one cell of a table; the same cell gives the same numbers in any process."""
     row = rows[cell.row]
-    dataset = source.dataset(cell.target)
+    name, _, target = cell.target.partition("/")
+    dataset = sources[name].dataset(target, row.features)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
-        model = row.build(Inputs(sport, dataset.train.widths, small))
+        model = row.build(Inputs(LAYOUTS[name].sport, dataset.train.widths, small, row.control, encoder))
     run = Run(
         epochs=epochs[cell.target],
         seed=cell.seed,
@@ -189,7 +155,8 @@ def train_cell(
         "parameters": sum(p.numel() for p in model.parameters()),
         "train": len(dataset.train),
         "test": len(dataset.test),
-        "data": f"simulated {dataset.name}" if dataset.simulated else dataset.name,
+        "clips": dataset.train.clips,
+        "data": _data(dataset, sources[name]),
         "fingerprint": dataset.fingerprint,
     }
 
@@ -240,9 +207,61 @@ def _chosen(kind: str, asked: Sequence[str] | None, known: Mapping[str, Any]) ->
     return {name: value for name, value in known.items() if not asked or name in asked}
 
 
-def _source(options: argparse.Namespace) -> Source:
+def _rows(table: Table, options: argparse.Namespace) -> dict[str, Row]:
+    """The rows to train, by key, each followed by its controls where these are asked for."""
+    chosen = _chosen("row", options.rows, {row.line.key: row for row in table.rows}).values()
+    wanted = [each for row in chosen for each in (row, *(row.controls() if options.controls else ()))]
+    return {row.line.key: row for row in wanted}
+
+
+def _sources(table: Table, options: argparse.Namespace) -> dict[str, Source]:
+    """Where each dataset comes from; of those that are given as folders, or of the table's, simulated."""
+    first = next(iter(table.targets))
     clips = {} if options.clips is None else {"clips": options.clips}
-    return SimulatedFS1000(**clips) if options.data is None else ReleasedFS1000(options.data, **clips)
+    if not options.data:
+        names = _chosen("dataset", options.datasets or list(table.targets), LAYOUTS)
+        if options.labels is not None and "Fis-V" not in names:
+            raise ValueError("--labels are Fis-V's real scores; ask for them with --datasets Fis-V")
+        return {name: simulated(name, labels=options.labels if name == "Fis-V" else None, **clips) for name in names}
+    if options.labels is not None:
+        raise ValueError("--labels are for simulated features; with --data the labels lie in the folder")
+    folders: dict[str, Path] = {}
+    for given in options.data:
+        name, equals, folder = given.partition("=")
+        name, folder = (name, folder) if equals and name in LAYOUTS else (first, given)
+        if name in folders:
+            raise ValueError(f"{name} is given twice, {folders[name]} and {folder}; write --data {name}=FOLDER once")
+        folders[name] = Path(folder)
+    if options.datasets is not None and set(options.datasets) - set(folders):
+        missing = sorted(set(options.datasets) - set(folders))[0]
+        raise ValueError(f"no folder of {missing}; add {missing}=FOLDER to --data")
+    return {
+        name: Released(name, folder, options.clips)
+        for name, folder in folders.items()
+        if options.datasets is None or name in options.datasets
+    }
+
+
+def _targets(table: Table, options: argparse.Namespace, sources: Mapping[str, Source]) -> list[str]:
+    """The targets to train, "FS1000/TES"; those of the table where none are asked for."""
+    if not options.targets:
+        return [key(name, target) for name in sources for target in table.targets.get(name, TARGETS[name])]
+    there = list(dict.fromkeys(target for name in sources for target in TARGETS[name]))
+    asked = _chosen("target", options.targets, dict.fromkeys(there))
+    return [key(name, target) for name in sources for target in TARGETS[name] if target in asked]
+
+
+def _datasets(rows: Mapping[str, Row], sources: Mapping[str, Source], targets: Sequence[str]) -> dict[str, Dataset]:
+    """Every dataset that the rows want, by target and kinds of features."""
+    return {
+        _wanted(target, row): sources[target.partition("/")[0]].dataset(target.partition("/")[2], row.features)
+        for target in targets
+        for row in {tuple(row.features.items()): row for row in rows.values()}.values()
+    }
+
+
+def _wanted(target: str, row: Row) -> str:
+    return " ".join([target, *row.features.values()])
 
 
 def _check_device(name: str) -> None:
@@ -253,24 +272,30 @@ def _check_device(name: str) -> None:
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
 
 
-def _check_modalities(rows: Mapping[str, Row], dataset: Dataset) -> None:
-    for row in rows.values():
-        missing = [name for name in row.needs if name not in dataset.train.widths]
-        if missing:
-            raise ValueError(
-                f"row {row.line.key} ({row.line.name}) needs {missing[0]} features, and {dataset.name} here has "
-                f"{', '.join(dataset.train.widths)}; add their folder, or choose other rows with --rows"
-            )
+def _check_modalities(rows: Mapping[str, Row], datasets: Mapping[str, Dataset]) -> None:
+    for dataset in datasets.values():
+        for row in rows.values():
+            missing = [name for name in row.needs if name not in (row.features or dataset.train.widths)]
+            if missing:
+                raise ValueError(
+                    f"row {row.line.key} ({row.line.name}) needs {missing[0]} features, and {dataset.name} here has "
+                    f"{', '.join(dataset.train.widths)}; add their folder, or choose other rows with --rows"
+                )
+
+
+def _check_texts(encoder: str, sources: Mapping[str, Source]) -> None:
+    for sport in {LAYOUTS[name].sport for name in sources}:
+        Inputs(sport, {}, encoder=encoder).texts()
 
 
 def _settings(options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """What must stay the same for results to stand in one table."""
     return {
         "simulated": any(dataset.simulated for dataset in datasets.values()),
-        "clips": next(iter(datasets.values())).train.clips,
         "epochs": options.epochs,
-        "size": options.size or ("small" if options.data is None else "paper"),
+        "size": options.size or ("paper" if options.data else "small"),
         "precision": "bfloat16" if options.bf16 else "float32",
+        "texts": options.texts,
     }
 
 
@@ -278,7 +303,7 @@ def _asked(options: argparse.Namespace, rows: Mapping[str, Row], epochs: Mapping
     """What a call asked for, and all that it takes to ask again."""
     return {
         "command": options.command,
-        "data": None if options.data is None else str(options.data.resolve()),
+        "data": options.data,
         "rows": list(rows),
         "seeds": options.seeds,
         "epochs": dict(epochs),
@@ -292,64 +317,57 @@ def _asked(options: argparse.Namespace, rows: Mapping[str, Row], epochs: Mapping
     }
 
 
-def _claim(out: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset], asked: dict[str, Any]) -> None:
-    """Make the folder and add to it how to repeat this run; refuse a folder of another table."""
+@contextlib.contextmanager
+def _claimed(
+    out: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset], asked: dict[str, Any]
+) -> Iterator[None]:
+    """Hold the folder and add to it how to repeat this run; refuse one of other settings, or where a run is at work."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder with --out")
     path = out / "settings.json"
-    before = read_json(path, "settings", "fingerprints", "runs") if path.is_file() else {}
-    fingerprints = {target: dataset.fingerprint for target, dataset in datasets.items()}
-    known = before.get("fingerprints", {})
-    if before and before["settings"] != settings:
+    _check_settings(path, settings, datasets)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        before = _check_settings(path, settings, datasets)
+        fingerprints = before.get("fingerprints", {}) | {name: data.fingerprint for name, data in datasets.items()}
+        record = {"settings": settings, "fingerprints": fingerprints, "runs": [*before.get("runs", []), asked]}
+        write_atomically(json.dumps(record, indent=1) + "\n", path)
+        yield
+
+
+def _check_settings(path: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """What an earlier run left in the file, which must be of the same settings and data."""
+    if not path.is_file():
+        return {}
+    before, out = read_json(path, "settings", "fingerprints", "runs"), path.parent
+    if before["settings"] != settings:
         changed = next(k for k, v in settings.items() if before["settings"].get(k) != v)
         raise ValueError(
             f"{out} holds results with {changed} {before['settings'].get(changed)}, this run has {settings[changed]}; "
             f"give another --out"
         )
-    if any(known.get(target, value) != value for target, value in fingerprints.items()):
-        raise ValueError(f"{out} holds results of other data; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    record = {"settings": settings, "fingerprints": known | fingerprints, "runs": [*before.get("runs", []), asked]}
-    write_atomically(json.dumps(record, indent=1) + "\n", path)
+    known = before["fingerprints"]
+    other = [name for name, dataset in datasets.items() if known.get(name, dataset.fingerprint) != dataset.fingerprint]
+    if other:
+        raise ValueError(f"{out} holds results of other data, or crops, of {other[0]}; give another --out")
+    return before
 
 
-def _title(table: Table, data: str) -> str:
-    simulated = data != "FS1000"
-    return f"{table.title}: SIMULATED data, not {data.split()[-1]} itself" if simulated else f"{table.title}: {data}"
-
-
-def _notes(
-    seeds: Sequence[int], settings: Mapping[str, Any], datasets: Mapping[str, Dataset], outcomes: Sequence[Outcome]
-) -> list[str]:
-    first = next(iter(datasets.values()))
-    size = (
-        "models of their papers' sizes"
-        if settings["size"] == "paper"
-        else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
-    )
-    told = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± spread of seeds {', '.join(map(str, seeds))}"
-    epochs = {o.cell.target: o.result["epochs"] for o in outcomes if o.result is not None}
-    trained = ", ".join(f"{target} {number}" for target, number in epochs.items())
-    notes = [
-        f"{len(first.train)} training and {len(first.test)} test performances, {first.train.clips} clips each; "
-        f"{told}; epochs: {trained}; {size}."
-    ]
-    if first.simulated:
-        notes = [
-            "**Simulated features and scores.** They exercise the whole pipeline and say nothing about the paper's "
-            "numbers, which are therefore not printed here.",
-            "",
-            *notes,
-        ]
-    return notes
+def _data(dataset: Dataset, source: Source) -> str:
+    """What a number was measured on, in the words that stand beside it."""
+    if not dataset.simulated:
+        return dataset.name
+    real = getattr(source, "labels", None) is not None
+    return f"{dataset.name} scores, simulated features" if real else f"simulated {dataset.name}"
 
 
 def _unpublished(line: Line) -> Line:
     return Line(line.key, line.method, line.variant)
 
 
-def _default_out(table: Table, options: argparse.Namespace) -> Path:
-    return Path("runs") / (f"{table.name}-simulated" if options.data is None else table.name)
+def default_out(name: str, real: bool) -> Path:
+    """Where the results of a table go unless a folder is given."""
+    return Path("runs") / (name if real else f"{name}-simulated")
 
 
 def _minutes(seconds: float) -> str:
@@ -369,22 +387,42 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     rows = ", ".join(f"{row.line.key} ({row.line.name})" for row in table.rows)
+    default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in table.targets.items())
     add = parser.add_argument
-    add("--data", type=Path, help="folder of FS1000 in its released layout")
     add(
-        "--targets",
+        "--data",
         nargs="+",
-        metavar="TARGET",
-        help=f"of {' '.join(TARGETS[table.dataset])} (default {' '.join(table.targets)})",
+        metavar="FOLDER",
+        help="folders in the released layouts, DATASET=FOLDER each; without a name it is "
+        f"{next(iter(table.targets))}'s",
     )
+    add(
+        "--datasets",
+        nargs="+",
+        metavar="DATASET",
+        help=f"of {' '.join(LAYOUTS)}; by default those of --data, or simulated {' '.join(table.targets)}",
+    )
+    add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
+    add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
     add("--rows", nargs="+", metavar="ROW", help=f"rows of the table, all by default: {rows}")
+    add(
+        "--controls",
+        action="store_true",
+        help="train every row with a graph again with its texts zeroed, random, permuted, centred, and without edges",
+    )
+    add(
+        "--texts",
+        default="shipped",
+        metavar="ENCODER",
+        help="text features: shipped, an authors' file, or an encoder such as open_clip:ViT-B-16/openai",
+    )
     add("--seeds", nargs="+", type=_at_least(0), default=[0], metavar="SEED", help="one training for each")
     add(
         "--epochs",
         type=_at_least(1),
         help="for every target; the paper's by default, fewer on simulated data",
     )
-    add("--clips", type=_at_least(1), help="length of a crop; 95 (released), fewer on simulated data")
+    add("--clips", type=_at_least(1), help="length of a crop; the dataset's own, fewer on simulated data")
     add(
         "--size",
         choices=("paper", "small"),

@@ -18,7 +18,7 @@ from mag2.checkpoints import read_json, write_atomically
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a table."""
+    """One training of a table; a target may have a dataset before it, "FS1000/TES"."""
 
     row: str
     target: str
@@ -51,7 +51,7 @@ def read_result(cell: Cell, out: Path) -> dict[str, Any] | None:
 
 def stored(out: Path) -> dict[Cell, dict[str, Any]]:
     """The cells that are done in a folder, whichever run did them, and their results."""
-    files = (read_json(path, "cell", "result") for path in sorted(out.glob("cells/*/*/*/result.json")))
+    files = (read_json(path, "cell", "result") for path in sorted((out / "cells").rglob("result.json")))
     return {Cell(**file["cell"]): file["result"] for file in files}
 
 

@@ -4,21 +4,29 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
+from mag2.data import TARGETS
 from mag2.metrics import fisher_average
 from mag2.training.grid import Outcome
+from mag2.training.tables import AVERAGE, Line, key
 
 # What is reported from a training, under a name that says how the epoch was chosen.
 PROTOCOLS = {
     "last_epoch": "the last epoch (the result)",
     "best_on_test": "the epoch that is best on the test set (the protocol of the released scripts)",
 }
+# Of each metric its name, which way is better, the digits that are shown, and how it is averaged over targets.
+METRICS = {
+    "spearman": ("Spearman's rho", "higher is better", 3, fisher_average),
+    "mse": ("MSE", "lower is better", 2, fmean),
+    "rl2": ("R-l2 (%)", "lower is better", 3, fmean),
+}
 COLUMNS = (
     "row",
     "method",
     "variant",
+    "dataset",
     "target",
     "seed",
     "protocol",
@@ -26,28 +34,13 @@ COLUMNS = (
     "spearman",
     "mse",
     "rl2",
+    "parameters",
     "seconds",
     "data",
 )
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of a table: its names and, for real data, what the paper prints for each target."""
-
-    key: str
-    method: str
-    variant: str
-    published: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # target -> (Spearman, MSE)
-    published_average: tuple[float, float] | None = None
-
-    @property
-    def name(self) -> str:
-        """Method and variant."""
-        return f"{self.method} {self.variant}".strip()
-
-
-def results_csv(outcomes: Sequence[Outcome], lines: Sequence[Line], data: str) -> str:
+def results_csv(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> str:
     """One line for every cell and protocol."""
     by_key = {line.key: line for line in lines}
     text = io.StringIO()
@@ -57,6 +50,7 @@ def results_csv(outcomes: Sequence[Outcome], lines: Sequence[Line], data: str) -
         if outcome.result is None:
             continue
         line = by_key[outcome.cell.row]
+        dataset, _, target = outcome.cell.target.partition("/")
         for protocol in PROTOCOLS:
             measured = outcome.result[protocol]
             writer.writerow(
@@ -64,13 +58,13 @@ def results_csv(outcomes: Sequence[Outcome], lines: Sequence[Line], data: str) -
                     "row": line.key,
                     "method": line.method,
                     "variant": line.variant,
-                    "target": outcome.cell.target,
+                    "dataset": dataset,
+                    "target": target,
                     "seed": outcome.cell.seed,
                     "protocol": protocol,
                     "epoch": measured["epoch"],
-                    **{name: f"{measured[name]:.6g}" for name in ("spearman", "mse", "rl2")},
-                    "seconds": outcome.result["seconds"],
-                    "data": data,
+                    **{name: f"{measured[name]:.6g}" for name in METRICS},
+                    **{name: outcome.result[name] for name in ("parameters", "seconds", "data")},
                 }
             )
     return text.getvalue()
@@ -82,12 +76,20 @@ def table_page(
     lines: Sequence[Line],
     targets: Sequence[str],
     outcomes: Sequence[Outcome],
+    metrics: Sequence[str] = ("spearman", "mse"),
 ) -> str:
-    """The page: a table for each protocol and metric, measured beside published where there is something published."""
+    """The page: a table for each protocol and metric, measured beside published where there is something published.
+
+    Args:
+        title: its heading. notes: what stands below it.
+        lines: the rows. targets: the columns, as "FS1000/TES"; a dataset whose several targets are all there gets
+            its average.
+        outcomes: what was measured. metrics: which of them the page shows.
+    """
     parts = [f"# {title}", "", *notes, ""]
     for protocol, meaning in PROTOCOLS.items():
-        for metric, better in (("spearman", "higher is better"), ("mse", "lower is better")):
-            name = {"spearman": "Spearman's rho", "mse": "MSE"}[metric]
+        for metric in metrics:
+            name, better, *_ = METRICS[metric]
             parts += [
                 f"## {name}, {better}: {meaning}",
                 "",
@@ -100,36 +102,92 @@ def table_page(
     return "\n".join(parts)
 
 
+def page_title(title: str, targets: Sequence[str], *, simulated: bool) -> str:
+    """What a page is headed: the table and what it was measured on."""
+    names = " and ".join(dict.fromkeys(target.partition("/")[0] for target in targets))
+    return f"{title}: SIMULATED data, not {names} itself" if simulated else f"{title}: {names}"
+
+
+def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str, simulated: bool) -> list[str]:
+    """What stands below the heading: data, seeds, epochs, and the settings in words."""
+    told = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Mean ± spread of seeds {', '.join(map(str, seeds))}"
+    notes = [_simulated_note(outcomes), ""] if simulated else []
+    by_dataset: dict[str, dict[str, Mapping]] = {}
+    for outcome in outcomes:
+        if outcome.result is not None:
+            dataset, _, target = outcome.cell.target.partition("/")
+            by_dataset.setdefault(dataset, {})[target] = outcome.result
+    for dataset, by_target in by_dataset.items():
+        train, test, clips = (_span([result[what] for result in by_target.values()]) for what in _COUNTS)
+        epochs = ", ".join(f"{target} {result['epochs']}" for target, result in by_target.items())
+        notes.append(
+            f"- {dataset}: {train} training and {test} test performances, {clips} clips each; epochs: {epochs}."
+        )
+    return [*notes, f"- {'; '.join((told, *settings))}."]
+
+
+_COUNTS = ("train", "test", "clips")
+
+
+def _simulated_note(outcomes: Sequence[Outcome]) -> str:
+    told = {outcome.result["data"] for outcome in outcomes if outcome.result is not None}
+    real = [data.partition(" ")[0] for data in sorted(told) if not data.startswith("simulated")]
+    what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated features and scores."
+    return (
+        f"**{what}** They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
+        "not printed here."
+    )
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def cell_name(lines: Sequence[Line], outcome: Outcome) -> str:
     """A cell as a reader names it."""
     line = next(line for line in lines if line.key == outcome.cell.row)
-    return f"{line.name}, {outcome.cell.target}, seed {outcome.cell.seed}"
+    return f"{line.name}, {outcome.cell.target.replace('/', ' ')}, seed {outcome.cell.seed}"
 
 
 def _table(
     lines: Sequence[Line], targets: Sequence[str], outcomes: Sequence[Outcome], protocol: str, metric: str
 ) -> str:
-    compared = any(line.published for line in lines)
-    digits = 3 if metric == "spearman" else 2
-    head = ["Row", "Method", *targets, "Average"]
-    rows = [head, ["---"] * 2 + ["---:"] * (len(targets) + 1)]
+    columns = _columns(targets)
+    rows = [["Row", "Method", *_headings(columns)], ["---"] * 2 + ["---:"] * len(columns)]
     for line in lines:
-        values = {t: _values(outcomes, line.key, t, protocol, metric) for t in targets}
+        values = {target: _values(outcomes, line.key, target, protocol, metric) for target in targets}
         if not any(values.values()):
             continue
         shown = []
-        for target in targets:
-            published = line.published.get(target)
-            reference = None if published is None else published[metric != "spearman"]
-            shown.append(_shown(values[target], reference, digits))
-        # An average over some of the targets is not the paper's average.
-        whole = set(line.published) <= set(targets) and line.published_average is not None
-        average = line.published_average[metric != "spearman"] if whole and line.published_average else None
-        shown.append(_shown(_averages(values, metric), average, digits))
+        for column, members in columns.items():
+            by_seed = values[column] if column in values else _averages([values[t] for t in members], metric)
+            shown.append(_shown(by_seed, line.published.get(column, {}).get(metric), METRICS[metric][2]))
         rows.append([line.key, line.name, *shown])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    explained = "Each entry: measured (published, difference).\n\n" if compared else ""
-    return explained + text
+    compared = any(line.published for line in lines)
+    return "Each entry: measured (published, difference).\n\n" + text if compared else text
+
+
+def _columns(targets: Sequence[str]) -> dict[str, list[str]]:
+    """The columns and the targets that each stands for: a target for itself, then the average of its dataset."""
+    by_dataset: dict[str, list[str]] = {}
+    for target in targets:
+        by_dataset.setdefault(target.partition("/")[0], []).append(target)
+    columns: dict[str, list[str]] = {}
+    for dataset, members in by_dataset.items():
+        columns |= {target: [target] for target in members}
+        # An average over some of the targets is not the paper's average, nor comparable with another.
+        if 1 < len(members) == len(TARGETS[dataset]):
+            columns[key(dataset, AVERAGE)] = members
+    return columns
+
+
+def _headings(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    datasets = {column.partition("/")[0] for column in columns}
+    if len(datasets) > 1:
+        return [column.replace("/", " ") for column in columns]
+    return [column.partition("/")[2].replace(AVERAGE, "Average") for column in columns]
 
 
 def _values(outcomes: Sequence[Outcome], row: str, target: str, protocol: str, metric: str) -> dict[int, float]:
@@ -140,11 +198,11 @@ def _values(outcomes: Sequence[Outcome], row: str, target: str, protocol: str, m
     }
 
 
-def _averages(values: Mapping[str, Mapping[int, float]], metric: str) -> dict[int, float]:
-    """The average over targets for every seed that has all of them: Fisher's z for rho, arithmetic for MSE."""
-    seeds = set.intersection(*(set(by_seed) for by_seed in values.values()))
-    average = fisher_average if metric == "spearman" else fmean
-    return {seed: average([by_seed[seed] for by_seed in values.values()]) for seed in sorted(seeds)}
+def _averages(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, float]:
+    """The average over targets for every seed that has all of them: Fisher's z for rho, arithmetic for the others."""
+    seeds = set.intersection(*(set(by_seed) for by_seed in values))
+    average = METRICS[metric][3]
+    return {seed: average([by_seed[seed] for by_seed in values]) for seed in sorted(seeds)}
 
 
 def _shown(by_seed: Mapping[int, float], reference: float | None, digits: int) -> str:

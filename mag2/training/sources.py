@@ -1,59 +1,118 @@
-"""Where a table's data come from: a folder in the released layout, or the simulator."""
+"""Where a table's data come from: a folder in a released layout, or the simulator."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, Protocol
 
-from mag2.data import Dataset, Simulation, read_fs1000, simulate
-from mag2.data.performances import MODALITIES
+from mag2.data import (
+    DataError,
+    Dataset,
+    Simulation,
+    read_fisv,
+    read_fs1000,
+    read_logo,
+    read_rg,
+    simulate,
+    simulate_fisv,
+)
+from mag2.data.fisv import FisV
+from mag2.data.fs1000 import FS1000
+from mag2.data.layout import Layout
+from mag2.data.logo import LOGO
+from mag2.data.rg import RG
 from mag2.texts import TextFeatures
 
+# A dataset is what its file in mag2/data says of it: how it looks, and how it is read.
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (FS1000(), FisV(), RG(), LOGO())}
+READERS: dict[str, Callable[..., Dataset]] = {
+    "FS1000": read_fs1000,
+    "Fis-V": read_fisv,
+    "RG": read_rg,
+    "LOGO": lambda folder, target, **options: read_logo(folder, **options),
+}
+
+# The kinds of features that Table 6 compares, by their width, and those that lie in FS1000's folders as released.
+KINDS = {"C3D": 4096, "VGGish": 128, "TF": 768, "AST": 768, "I3D": 1024, "VST": 1024}
+FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
+RELEASED_KINDS = {"visual": "TF", "audio": "AST", "flow": "I3D"}
+
+# Simulated for two cores: fewer and shorter videos than the real datasets have. RG's are dealt out to four apparatuses.
+SIZES: dict[str, Any] = {"clips": 16, "train": 320, "test": 100, "length": (14, 20), "width": 128}
+SIZES_OF: dict[str, dict[str, Any]] = {"RG": {"train": 400, "test": 200}}
+NARROWER = 8  # times than the real features, where kinds of features are compared
+
+
+class Source(Protocol):
+    """Gives a dataset for one target; `features` says which, where there are several kinds: modality -> kind."""
+
+    def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset: ...  # noqa: D102
+
 
 @dataclass(frozen=True)
-class ReleasedFS1000:
-    """FS1000 in its released layout in a folder."""
+class Released:
+    """A dataset in its released layout in a folder.
 
+    Features of another kind than the released ones lie beside them, in a folder of that name: `video_C3D`.
+    """
+
+    name: str
     folder: Path
-    clips: int = 95
+    clips: int | None = None
 
-    def dataset(self, target: str) -> Dataset:
+    def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset:
         """Read it for one target."""
-        return read_fs1000(self.folder, target, clips=self.clips)
+        options: dict[str, Any] = {} if self.clips is None else {"clips": self.clips}
+        if features:
+            options |= {FOLDERS[key]: None for key in FOLDERS if key not in features}
+            options |= {FOLDERS[key]: self._place(FOLDERS[key], key, kind) for key, kind in features.items()}
+        return READERS[self.name](self.folder, target, **options)
+
+    def _place(self, place: str, modality: str, kind: str) -> str:
+        own = f"{place}_{kind}"
+        if (self.folder / own).exists():
+            return own
+        if RELEASED_KINDS[modality] == kind:
+            return place
+        raise DataError(f"there is no folder {self.folder / own}: put the {kind} features there, or choose other rows")
 
 
 @dataclass(frozen=True)
-class SimulatedFS1000:
-    """A simulated FS1000 for two cores: fewer and shorter videos, and narrower features, than the real one has."""
+class Simulated:
+    """A simulated dataset; where `labels` names the folder of the real scores (Fis-V), features alone are simulated."""
 
-    clips: int = 16
-    train: int = 320
-    test: int = 100
-    length: tuple[int, int] = (14, 20)
+    name: str
+    clips: int
+    train: int
+    test: int
+    length: tuple[int, int]
+    width: int
     seed: int = 0
-    sport: str = "figure_skating"
-    widths: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(MODALITIES, 128), hash=False)
+    labels: Path | None = None
 
-    def dataset(self, target: str) -> Dataset:
+    def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset:
         """Simulate it for one target."""
-        return self.simulation().dataset(target, clips=self.clips)
+        return self.simulation(features).dataset(target, clips=self.clips)
 
-    def simulation(self) -> Simulation:
+    def simulation(self, features: Mapping[str, str] = {}) -> Simulation:
         """The simulation itself, made once a process."""
-        return _simulation(self)
+        widths = {key: KINDS[kind] // NARROWER for key, kind in features.items()}
+        if not features:
+            widths = dict.fromkeys(LAYOUTS[self.name].widths, self.width)
+        return _simulation(self, tuple(widths.items()))
 
 
 @cache
-def _simulation(source: SimulatedFS1000) -> Simulation:
-    return simulate(
-        TextFeatures.for_sport(source.sport),
-        sport=source.sport,
-        train=source.train,
-        test=source.test,
-        length=source.length,
-        seed=source.seed,
-        widths=dict(source.widths),
-    )
+def _simulation(source: Simulated, widths: tuple[tuple[str, int], ...]) -> Simulation:
+    layout = LAYOUTS[source.name]
+    texts = TextFeatures.for_sport(layout.sport)
+    options: dict[str, Any] = {"length": source.length, "seed": source.seed, "widths": dict(widths)}
+    if source.labels is not None:
+        return simulate_fisv(texts, labels=source.labels, **options)
+    return simulate(texts, layout=layout, train=source.train, test=source.test, **options)
 
 
-Source = ReleasedFS1000 | SimulatedFS1000
+def simulated(name: str, **changed) -> Simulated:
+    """The simulated dataset of that name, of a size for two cores unless `changed` says otherwise."""
+    return Simulated(name, **(SIZES | SIZES_OF.get(name, {}) | changed))

@@ -1,0 +1,49 @@
+"""Table 5: the words of the prompts, and prompts or a text encoder that learn with the model.
+
+    python examples/table5.py                                       # simulated data, says so
+    python examples/table5.py --data FS1000=/path/FS1000 RG=/path/RG  # the released layouts: measured beside published
+
+Rows 1 to 3 change the words of the visual prompts, rows 4 to 6 those of the music; the other side keeps the paper's.
+Rows 7 and 8 put a text tower into the model. With --data that is open_clip's ViT-B-16 of OpenAI, which is downloaded
+once, or the encoder of --texts; the narrow models of simulated data get a small tower that was never trained.
+"""
+
+import sys
+
+from rows import SHOWN, build_learning_mlavl, build_worded_mlavl, mlavl_row
+
+from mag2.prompting import LearnedPrompts, TrainableTextEncoder
+from mag2.training.command import main
+from mag2.training.tables import Line, Row, Table, published
+from mag2.vocabulary import AUDIO_TEMPLATES, VISUAL_TEMPLATES
+
+
+def worded(number: int, side: str, template: str) -> Row:
+    """A row with other words before the actions, seen or heard."""
+    line = Line(str(number), template, "", published(5, setting=template))
+    return mlavl_row(line, build_worded_mlavl, **{f"{side}_template": template})
+
+
+def learning(number: int, setting: str, live: type) -> Row:
+    """A row whose texts learn."""
+    return mlavl_row(Line(str(number), setting, "", published(5, setting=setting)), build_learning_mlavl, live=live)
+
+
+TABLE5 = Table(
+    name="table5",
+    title="Table 5",
+    targets=SHOWN,
+    rows=(
+        *(worded(number, "visual", template) for number, template in enumerate(VISUAL_TEMPLATES, 1)),
+        *(worded(number, "audio", template) for number, template in enumerate(AUDIO_TEMPLATES, 4)),
+        learning(7, "Trainable Text Encoder", TrainableTextEncoder),
+        learning(8, "Trainable Prompt Learning", LearnedPrompts),
+    ),
+    facts=lambda: (
+        "Rows 7 and 8 of narrow models (`--size small`, simulated data) learn with a small text tower whose weights "
+        "are random, unless `--texts` names another; at the papers' sizes the tower is ViT-B-16 of OpenAI."
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(TABLE5))
