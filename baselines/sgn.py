@@ -1,0 +1,246 @@
+"""SGN (Du et al., "Learning Semantics-Guided Representations for Scoring Figure Skating", IEEE TMM 2024)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mag2.baselines.inputs import at_least_one, sight_and_sound
+from mag2.baselines.transformer import one_per_video
+
+TEMPERATURE = 0.1
+"""Of the cosines in the contrast of teacher and student; ours."""
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention that also tells where it looked, before dropout: the mean over heads sums to 1.
+
+    Shapes:
+        queries (B, K, d), memory (B, S, d), real (B, S), True where a row may be looked at; returns (B, K, d) and
+        (B, K, S). The projection of the keys has no bias: the soft-max would not see it.
+    """
+
+    def __init__(self, dim: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.n_heads = n_heads
+        self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
+        self.value, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, memory: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Look."""
+        query, key, value = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, h, rows, d / h)
+            for x in (self.query(queries), self.key(memory), self.value(memory))
+        )
+        logits = query @ key.transpose(2, 3) / key.shape[-1] ** 0.5
+        if real is not None:
+            logits = logits.masked_fill(~real[:, None, None], -torch.inf)
+        attention = logits.softmax(dim=-1)
+        looked = self.dropout(attention) @ value
+        return self.out(looked.transpose(1, 2).flatten(2)), attention.mean(dim=1)
+
+
+class AtomLayer(nn.Module):
+    """A decoder layer, post-norm: the queries hear each other, then look at the clips; feed-forward 3d.
+
+    Shapes: queries (B, K, d), clips (B, T, d), real (B, T) -> the queries (B, K, d) and where they looked (B, K, T).
+    """
+
+    def __init__(self, dim: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.hear, self.look = CrossAttention(dim, n_heads, dropout), CrossAttention(dim, n_heads, dropout)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, 3 * dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(3 * dim, dim)
+        )
+        self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, clips: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Decode."""
+        queries = self.norms[0](queries + self.dropout(self.hear(queries, queries)[0]))
+        looked, attention = self.look(queries, clips, real)
+        queries = self.norms[1](queries + self.dropout(looked))
+        return self.norms[2](queries + self.dropout(self.feed_forward(queries))), attention
+
+
+class Branch(nn.Module):
+    """What teacher and student have each of their own: a decoder and the score read from its mean atom.
+
+    Shapes:
+        queries (K, d), clips (B, T, d), real (B, T); returns a dict of score (B,), atoms (B, K, d) and attention
+        (B, K, T), where the last layer looked.
+    """
+
+    def __init__(self, dim: int, n_heads: int, n_layers: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList([AtomLayer(dim, n_heads, dropout) for _ in range(n_layers)])
+        self.regressor = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, 1))
+
+    def forward(self, queries: Tensor, clips: Tensor, real: Tensor | None) -> dict[str, Tensor]:
+        """Decode and score."""
+        atoms, attention = queries.expand(len(clips), -1, -1), None
+        for layer in self.layers:
+            atoms, attention = layer(atoms, clips, real)
+        score = self.regressor(atoms.mean(dim=1)).flatten().sigmoid()
+        return {"score": score, "atoms": atoms, "attention": attention}
+
+
+class SemanticQueries(nn.Module):
+    """The teacher's queries: K learnable ones that have read the texts.
+
+    Shapes: texts (R, D) -> (K, d).
+    """
+
+    def __init__(self, n_atoms: int, text_dim: int, dim: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(n_atoms, dim))
+        self.embed = nn.Sequential(nn.Linear(text_dim, dim), nn.LayerNorm(dim))
+        self.read = CrossAttention(dim, n_heads, dropout)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """Read."""
+        queries = self.queries[None]
+        return self.norm(queries + self.read(queries, self.embed(texts)[None])[0])[0]
+
+
+class SGN(nn.Module):
+    """A teacher that reads texts shows a student, which does not, where to look and what to see there.
+
+    Both decode K atoms from the same encoded clips. The student asks by learnable atomic queries; the teacher by
+    queries that have read the texts. In training the student learns, beside the score, the teacher's attention over
+    the clips, its atoms, and to tell them apart. In evaluation there is the student alone: the teacher is not run and
+    no text is read.
+
+    From the paper, as we know it: a teacher that sees clips and semantics, a student of learnable atomic queries that
+    mimics it by attention, three auxiliary losses that align features, the student's score. Ours, above all: the
+    paper's teacher reads the professional commentary of each video, which our data sets do not have; here all videos
+    share one set of texts, given at construction, so the teacher knows nothing about a video that the student could
+    not see in it. Ours too, as the details were not at hand: how the clips of the two modalities meet (their
+    projections are added) and are encoded (one post-norm layer without codes of time, as in GDLT), which three losses
+    align (see `loss`), that they teach the student and never the teacher, and every size below.
+
+    Shapes:
+        texts (R, D); visual (B, T, visual_dim), audio (B, T, audio_dim), any T from 1; flow is taken, as every model
+        takes it, and not read. clip_mask (B, T), True where a clip is real, of which each video has at least one.
+        Returns
+
+        - score (B,): the student's, in [0, 1];
+        - atoms (B, K, d): its atoms;
+        - attention (B, K, T): where in the performance each atom looked; sums to 1 over the clips;
+        - teacher_score, teacher_atoms, teacher_attention: the same of the teacher; in training mode only.
+
+    Args:
+        texts: text features, kept as the buffer ``texts`` in their own width D; they are not trained.
+        visual_dim, audio_dim: widths of a clip; 768 and 768, TimeSformer and AST features.
+        dim: model width d; 256.
+        n_heads: attention heads; 4.
+        n_layers: layers of each decoder; 2.
+        n_atoms: atomic queries K; 16.
+        dropout: 0.3, the recipe of the MLAVL paper.
+        attention_weight, feature_weight, contrast_weight: of the alignments in the loss; 0.1, 0.1 and 0.01, so that
+            the scores' errors, some hundredths, stay heard.
+
+    Raises:
+        ValueError: texts that are not (R, D); no audio; clips of another shape; audio and visual of different length;
+            a size that cannot be built.
+    """
+
+    texts: Tensor
+
+    def __init__(
+        self,
+        texts: Tensor,
+        *,
+        visual_dim: int = 768,
+        audio_dim: int = 768,
+        dim: int = 256,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        n_atoms: int = 16,
+        dropout: float = 0.3,
+        attention_weight: float = 0.1,
+        feature_weight: float = 0.1,
+        contrast_weight: float = 0.01,
+    ):
+        super().__init__()
+        if texts.dim() != 2 or texts.numel() == 0:
+            raise ValueError(f"texts are {tuple(texts.shape)}; give SGN (texts, width) with at least one text")
+        at_least_one(dim=dim, n_heads=n_heads, n_layers=n_layers, n_atoms=n_atoms)
+        if dim % n_heads:
+            raise ValueError(f"dim {dim} does not divide into {n_heads} heads; give n_heads that divides dim")
+        self.visual_dim, self.audio_dim = visual_dim, audio_dim
+        self.attention_weight, self.feature_weight = attention_weight, feature_weight
+        self.contrast_weight = contrast_weight
+        self.register_buffer("texts", texts.detach().clone().to(torch.get_default_dtype()))
+        self.embed_visual, self.embed_audio = nn.Linear(visual_dim, dim), nn.Linear(audio_dim, dim)
+        self.embed_norm = nn.LayerNorm(dim)
+        self.encoder = nn.TransformerEncoderLayer(dim, n_heads, 3 * dim, dropout, batch_first=True)
+        self.atomic_queries = nn.Parameter(torch.randn(n_atoms, dim))
+        self.student = Branch(dim, n_heads, n_layers, dropout)
+        self.semantic_queries = SemanticQueries(n_atoms, texts.shape[1], dim, n_heads, dropout)
+        self.teacher = Branch(dim, n_heads, n_layers, dropout)
+
+    def forward(
+        self,
+        visual: Tensor,
+        audio: Tensor | None = None,
+        flow: Tensor | None = None,
+        *,
+        clip_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Score a batch of videos; see the class for the entries."""
+        visual, audio = sight_and_sound(self, visual, audio, clip_mask)
+        clips = self.embed_norm(self.embed_visual(visual) + self.embed_audio(audio))
+        clips = self.encoder(clips, src_key_padding_mask=None if clip_mask is None else ~clip_mask)
+        output = self.student(self.atomic_queries, clips, clip_mask)
+        if self.training:
+            taught = self.teacher(self.semantic_queries(self.texts), clips, clip_mask)
+            output |= {f"teacher_{name}": value for name, value in taught.items()}
+        return output
+
+    def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
+        """The training objective: the terms below, the alignments times their weights, and their sum ``total``.
+
+        - mse: squared error of the student's score; teacher_mse: of the teacher's;
+        - attention: KL(teacher || student) of an atom's attention over the clips, averaged over atoms and videos;
+        - feature: squared difference of the atoms;
+        - contrast: each student atom is to be likest to the teacher's of the same place, among all K of the video.
+
+        The alignments have gradients to the student alone. An output of evaluation mode has no teacher in it: ``mse``
+        is then all there is.
+
+        Shapes:
+            output as forward returned it, label (B,) in [0, 1]; every term is a scalar.
+
+        Raises:
+            ValueError: label is not (B,).
+        """
+        label = one_per_video(label, output["score"])
+        terms = {"mse": F.mse_loss(output["score"], label)}
+        if "teacher_score" in output:
+            atoms, taught = output["atoms"], output["teacher_atoms"].detach()
+            aligned = attention_divergence(output["attention"], output["teacher_attention"].detach())
+            terms["teacher_mse"] = F.mse_loss(output["teacher_score"], label)
+            terms["attention"] = self.attention_weight * aligned
+            terms["feature"] = self.feature_weight * F.mse_loss(atoms, taught)
+            terms["contrast"] = self.contrast_weight * atom_contrast(atoms, taught)
+        return {"total": torch.stack(list(terms.values())).sum(), **terms}
+
+
+def attention_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) between attentions (B, K, T) that sum to 1 over T, averaged over B and K."""
+    log_student = student.clamp_min(torch.finfo(student.dtype).tiny).log()
+    return F.kl_div(log_student, teacher, reduction="none").sum(dim=-1).mean()
+
+
+def atom_contrast(student: Tensor, teacher: Tensor) -> Tensor:
+    """How surely a student atom finds the teacher's of its place among those of the video: a cross-entropy of cosines.
+
+    Shapes: student, teacher (B, K, d); returns a scalar, 0 where K is 1.
+    """
+    cosines = F.normalize(student, dim=-1) @ F.normalize(teacher, dim=-1).transpose(1, 2)  # (B, K, K)
+    places = torch.arange(student.shape[1], device=student.device).expand(len(student), -1)
+    return F.cross_entropy((cosines / TEMPERATURE).flatten(0, 1), places.flatten())
