@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: table4 test lint clean
+.PHONY: table4 tables test lint clean
 
 table4: $(VENV)/.ready
 	$(BIN)/python examples/table4.py
+
+tables: $(VENV)/.ready
+	$(BIN)/python examples/tables.py
 
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest

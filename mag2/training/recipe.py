@@ -66,7 +66,7 @@ COFINAL_RECIPE = Recipe("sgd", lr=1e-2, batch=32)
 QTD_RECIPE = Recipe("adam", lr=1e-4, weight_decay=1e-5, batch=48, schedule="step")
 PAMFN_RECIPE = Recipe("adamw", lr=5e-4, batch=32, grad_clip=2.0)
 # The other systems of Table 6 released no recipe that is known here; these are ours.
-MBERT_RECIPE = Recipe("adamw", lr=3e-4, batch=32, grad_clip=2.0)
+MBERT_RECIPE = Recipe("adamw", lr=1e-3, batch=32, grad_clip=2.0)
 MIXER_RECIPE = Recipe("adamw", lr=1e-3, batch=32, grad_clip=2.0)
 SGN_RECIPE = Recipe("adamw", lr=5e-4, batch=32, grad_clip=2.0)
 
