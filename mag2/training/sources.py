@@ -38,9 +38,9 @@ KINDS = {"C3D": 4096, "VGGish": 128, "TF": 768, "AST": 768, "I3D": 1024, "VST": 
 FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
 RELEASED_KINDS = {"visual": "TF", "audio": "AST", "flow": "I3D"}
 
-# Simulated for two cores: fewer and shorter videos than the real datasets have. RG's are dealt out to four apparatuses.
+# Simulated for two cores: fewer and shorter videos than the real datasets have; of RG, which is small, as many.
 SIZES: dict[str, Any] = {"clips": 16, "train": 320, "test": 100, "length": (14, 20), "width": 128}
-SIZES_OF: dict[str, dict[str, Any]] = {"RG": {"train": 400, "test": 200}}
+SIZES_OF: dict[str, dict[str, Any]] = {"RG": {"train": 800, "test": 200}}
 NARROWER = 8  # times than the real features, where kinds of features are compared
 
 

@@ -1,0 +1,487 @@
+"""Every table: its rows are the paper's, their models differ as it says, and its command takes the data as they lie."""
+
+import csv
+import json
+
+import pytest
+import torch
+from logo import LOGO
+from rows import SHOWN
+from table1 import TABLE1, cost
+from table2 import TABLE2
+from table3 import TABLE3
+from table4 import TABLE4
+from table5 import TABLE5
+from table6 import TABLE6
+from tables import run as run_all
+from torch import nn
+
+from mag2.checkpoints import alone_in
+from mag2.data import TARGETS
+from mag2.guidance import CONTROLS, ActionGraphGuidance
+from mag2.published import table
+from mag2.texts import TextFeatures
+from mag2.training import command
+from mag2.training.grid import Cell, Outcome
+from mag2.training.report import PROTOCOLS, table_page
+from mag2.training.sources import KINDS, SIZES, SIZES_OF, Released, simulated
+from mag2.training.tables import Inputs, Line, published
+from mag2.vocabulary import ACTIONS
+
+TABLES = (TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, LOGO)
+TINY = {"train": 24, "test": 12, "length": (6, 10), "clips": 8}
+SPORTS = {"FS1000": "figure_skating", "LOGO": "artistic_swimming"}
+WIDTHS = {"visual": 24, "audio": 20, "flow": 16}
+
+
+def row_of(table, key):
+    return next(row for row in table.rows if row.line.key == key)
+
+
+def built(table, key, control=None, **changed):
+    """The model of a row, narrow."""
+    row = row_of(table, key)
+    widths = {name: KINDS[kind] // 8 for name, kind in row.features.items()} or WIDTHS
+    torch.manual_seed(0)
+    return row.build(Inputs(SPORTS[next(iter(table.targets))], widths, True, control, **changed))
+
+
+def output_of(model, widths=WIDTHS, batch=4, clips=6):
+    generator = torch.Generator().manual_seed(1)
+    features = {name: torch.randn(batch, clips, width, generator=generator) for name, width in widths.items()}
+    return model(features["visual"], features.get("audio"), features.get("flow"))
+
+
+def backward(model, **sizes):
+    if hasattr(model, "start_fusion"):
+        model.start_fusion()
+    model.loss(output_of(model, **sizes), torch.rand(4))["total"].backward()
+    return model
+
+
+def types(model) -> set[str]:
+    return {type(part).__name__ for part in model.modules()}
+
+
+def without_gradient(model) -> list[str]:
+    return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+ALL_ROWS = [(table, row.line.key) for table in TABLES for row in table.rows]
+
+
+@pytest.mark.parametrize(("table", "key"), ALL_ROWS, ids=lambda x: getattr(x, "name", x))
+def test_every_row_scores_and_trains_all_that_it_says_it_trains(table, key):
+    row = row_of(table, key)
+    model = built(table, key)
+    widths = {name: KINDS[kind] // 8 for name, kind in row.features.items()} or WIDTHS
+    backward(model, widths=widths)
+    missing = without_gradient(model)
+    # PAMFN's own branch heads learned in the stage before.
+    assert [name for name in missing if not name.startswith("branches.")] == []
+    score = output_of(model.eval(), widths=widths)["score"]
+    assert score.shape == (4,)
+    assert ((score >= 0) & (score <= 1)).all()
+
+
+# ---- the rows are the paper's
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_tables_1_2_3_5_print_fs1000_and_the_average_of_rg(number):
+    ours = {1: TABLE1, 2: TABLE2, 3: TABLE3, 5: TABLE5}[number]
+    assert len(ours.rows) == len(table(number))
+    assert ours.targets == SHOWN
+    for row, theirs in zip(ours.rows, table(number), strict=True):
+        assert row.line.published == {
+            "FS1000/TES": {"spearman": float(theirs["sp_TES"]), "mse": float(theirs["mse_TES"])},
+            "FS1000/PCS": {"spearman": float(theirs["sp_PCS"]), "mse": float(theirs["mse_PCS"])},
+            "RG/average": {"spearman": float(theirs["sp_RG_avg"]), "mse": float(theirs["mse_RG_avg"])},
+        }
+
+
+def test_table_6_prints_seven_targets_and_their_average():
+    for row, theirs in zip(TABLE6.rows, table(6), strict=True):
+        assert (row.line.method, row.line.variant) == (theirs["method"], theirs["features"])
+        assert set(row.line.published) == {f"FS1000/{target}" for target in (*TARGETS["FS1000"], "average")}
+        assert row.line.published["FS1000/average"]["mse"] == float(theirs["mse_avg"])
+
+
+def test_what_the_paper_does_not_print_is_refused():
+    with pytest.raises(ValueError, match="table 1 has 0 rows"):
+        published(1, method="GAT")
+
+
+# ---- the models differ as the tables say
+
+
+def test_table_1_differs_in_the_guides_alone():
+    models = {row.line.method: built(TABLE1, row.line.key) for row in TABLE1.rows}
+    others = {
+        name: {key for key in model.state_dict() if not key.startswith(("guide_visual.", "guide_audio."))}
+        for name, model in models.items()
+    }
+    assert len(set(map(frozenset, others.values()))) == 1
+    guides = {name: type(model.guide_visual).__name__ for name, model in models.items()}
+    assert guides == {
+        "MLP": "MLPGuidance",
+        "Shared-Transformer": "TransformerGuidance",
+        "Dual-Transformer": "TransformerGuidance",
+        "Action Graph": "ActionGraphGuidance",
+    }
+    assert models["Shared-Transformer"].guide_audio is None
+    assert models["Dual-Transformer"].guide_audio is not models["Dual-Transformer"].guide_visual
+
+
+def test_the_costs_of_table_1_are_counted_not_written():
+    """The graph at paper size by hand: two modalities, two SAGE layers, d 256 -> 128 -> 256 with biases."""
+    parameters, operations = cost("graph")
+    assert parameters == 2 * (4 * 256 * 128 + 128 + 256)
+    # Clips through both layers, texts through the first, one mean a layer: two operations an entry.
+    by_hand = 2 * 2 * (95 * 256 * 128 * 2 + 42 * 256 * 128 * 2 + 2 * 256 * 128)
+    assert operations == pytest.approx(by_hand, rel=0.05)
+    shared, dual = cost("shared_transformer"), cost("dual_transformer")
+    assert dual[0] == 2 * shared[0]
+    assert dual[1] == shared[1], "the shared one runs twice as well"
+    assert "1.20 M, 0.59 G" in TABLE1.facts()
+    assert f"{dual[0] / 1e6:.2f} M" in TABLE1.facts()
+
+
+@pytest.mark.parametrize("n_grades", [3, 4, 5, 6, 7, 8])
+def test_table_2_differs_in_the_number_of_grades(n_grades):
+    model = built(TABLE2, str(n_grades))
+    output = output_of(model)
+    assert output["grades_visual"].shape[1] == n_grades
+    assert output["grades_audio_visual"].shape[1] == 2 * n_grades
+    assert model.texts.shape[0] == 2 * 42 + 3 * n_grades
+
+
+def test_table_3_differs_in_the_fusion_alone():
+    models = {row.line.key: built(TABLE3, row.line.key) for row in TABLE3.rows}
+    assert [type(models[key].fusion).__name__ for key in "abcd"] == [
+        "DecoderFusion",
+        "DualDecoderFusion",
+        "SharedCrossAttentionFusion",
+        "AudioVisualFusion",
+    ]
+    others = {frozenset(k for k in model.state_dict() if not k.startswith("fusion.")) for model in models.values()}
+    assert len(others) == 1
+
+
+def test_table_4_texts_take_the_place_of_queries_and_mag2_joins():
+    plain, texts, mag2, both = (types(built(TABLE4, key)) for key in ("1", "2", "3", "3b"))
+    assert "ActionGraphGuidance" not in plain | texts
+    assert "ActionGraphGuidance" in mag2 & both
+    queries = dict(built(TABLE4, "2").named_parameters())
+    assert any("projection" in name or "project" in name for name in queries)
+    assert not any(name.startswith("prototype") for name, p in queries.items() if p.requires_grad)
+    assert any(name.startswith("prototype") for name, _ in built(TABLE4, "1").named_parameters())
+
+
+def test_table_4_learnable_vectors_take_the_place_of_grade_texts():
+    prompted, learned = built(TABLE4, "10"), built(TABLE4, "11")
+    assert prompted.grading.queries is None
+    assert learned.grading.queries.requires_grad
+    assert not learned.grading.use_pe
+    assert built(TABLE4, "12").grading.use_pe
+
+
+@pytest.mark.parametrize("key", ["1", "2", "3", "4", "5", "6"])
+def test_table_5_changes_the_words_of_one_side(key):
+    template = row_of(TABLE5, key).line.method
+    default, model = TextFeatures.for_sport("figure_skating"), built(TABLE5, key)
+    visual, audio, grades = model.texts.split([42, 42, 18])
+    assert torch.equal(grades, torch.cat([default.audio_visual_grades, default.grades]))
+    same_visual, same_audio = torch.equal(visual, default.visual), torch.equal(audio, default.audio)
+    assert (same_visual, same_audio) == {
+        "a video of": (True, True),
+        "a music suitable for": (True, True),
+    }.get(template, (int(key) > 3, int(key) <= 3))
+    side = 42 * (int(key) > 3)
+    assert all(prompt.startswith(template) for prompt in model.origin.prompts[side : side + 42])
+
+
+def test_table_5_a_text_encoder_trains_whole():
+    model = backward(built(TABLE5, "7"))
+    tower = dict(model.live_texts.named_parameters())
+    assert any("transformer" in name for name in tower)
+    assert any("token_embedding" in name for name in tower)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in tower.values())
+
+
+def test_table_5_learned_prompts_train_their_context_and_no_tower():
+    model = backward(built(TABLE5, "8"))
+    assert [name for name, _ in model.live_texts.named_parameters()] == ["context"]
+    assert model.live_texts.context.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in model.live_texts.tower.parameters())
+    before = [p.clone() for p in model.live_texts.tower.parameters()]
+    torch.optim.Adam(model.parameters()).step()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.live_texts.tower.parameters(), strict=True))
+
+
+def test_table_6_reads_the_features_that_its_rows_name():
+    for row in TABLE6.rows:
+        model = built(TABLE6, row.line.key)
+        wide = {p.shape[-1] if p.dim() == 2 else p.shape[1] for p in model.parameters() if p.dim() > 1}
+        assert {KINDS[kind] // 8 for kind in row.features.values()} <= wide
+        assert set(row.needs) == set(row.features)
+
+
+def test_table_6_bert_and_clip_are_two_text_encoders():
+    bert, clip = built(TABLE6, "8"), built(TABLE6, "9")
+    assert "MiniLM" in bert.origin.source
+    assert clip.origin.source == "random:0"
+    assert bert.texts.shape[1] != clip.texts.shape[1]
+    assert built(TABLE6, "9", encoder="random:3").origin.source == "random:3"
+
+
+def test_logo_hears_the_63_terms_of_artistic_swimming_and_sees_video_alone():
+    for key in ("3", "6", "9"):
+        model = built(LOGO, key)
+        guides = [part for part in model.modules() if isinstance(part, ActionGraphGuidance)]
+        assert [len(guide.texts) for guide in guides] == [len(ACTIONS["artistic_swimming"])] == [63]
+        assert output_of(model, widths={"visual": 24})["score"].shape == (4,)
+    assert LOGO.metrics == ("spearman", "rl2")
+
+
+# ---- controls
+
+
+def test_every_row_with_a_graph_has_a_row_for_each_control():
+    for table_ in TABLES:
+        for row in table_.rows:
+            graphs = [part for part in built(table_, row.line.key).modules() if isinstance(part, ActionGraphGuidance)]
+            assert bool(graphs) == row.guided, (table_.name, row.line.key)
+            assert [r.control for r in row.controls()] == (list(CONTROLS) if graphs else [])
+            assert all(not r.line.published for r in row.controls())
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("key", ["3", "6", "9", "10"])
+def test_a_control_reaches_every_graph_of_its_row(key, control):
+    model = built(TABLE4, key, control=control)
+    graphs = [part for part in model.modules() if isinstance(part, ActionGraphGuidance)]
+    assert {guide.control for guide in graphs} == {control}
+
+
+# ---- the command
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a table's command in this process on a tiny simulation: (exit status, stdout, stderr)."""
+    for name, size in TINY.items():
+        monkeypatch.setitem(SIZES, name, size)
+    monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})
+
+    def call(table, *arguments):
+        common = ["--epochs", "1", "--workers", "1", "--device", "cpu"]
+        try:
+            given = [str(a) for a in (*common, *arguments)]
+            status = table(given) if callable(table) else command.main(table, given)
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def results(folder) -> list[dict]:
+    return list(csv.DictReader((folder / "results.csv").open()))
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch):
+    """Folders in the released layouts without the simulator's mark: what a user of the datasets sees."""
+    for name, size in TINY.items():
+        monkeypatch.setitem(SIZES, name, size)
+    monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})
+    for name in ("FS1000", "RG", "LOGO", "Fis-V"):
+        simulated(name).simulation().write(tmp_path / name)
+        (tmp_path / name / "SIMULATED.txt").unlink()
+    return tmp_path
+
+
+def test_a_table_over_two_datasets_averages_rg_over_its_apparatuses(run, tmp_path):
+    status, out, _ = run(TABLE1, "--rows", "1", "--out", tmp_path)
+    assert status == 0
+    assert "SIMULATED data, not FS1000 and RG itself" in out
+    assert "published" not in out
+    rows = [row for row in results(tmp_path) if row["protocol"] == "last_epoch"]
+    assert [(row["dataset"], row["target"]) for row in rows] == [
+        ("FS1000", "TES"),
+        ("FS1000", "PCS"),
+        *(("RG", target) for target in TARGETS["RG"]),
+    ]
+    mean = sum(float(row["mse"]) for row in rows if row["dataset"] == "RG") / 4
+    shown = next(line for line in out.splitlines() if line.startswith("| 1 | MLP") and f"{mean:.2f} |" in line)
+    assert shown.endswith(f"| {mean:.2f} |")
+
+
+def test_measured_stands_beside_published_for_each_dataset_that_is_there(run, released):
+    both = ("--data", f"FS1000={released / 'FS1000'}", f"RG={released / 'RG'}", "--clips", "8", "--size", "small")
+    status, out, _ = run(TABLE3, "--rows", "d", *both, "--out", released / "out")
+    assert status == 0
+    assert out.splitlines()[0] == "# Table 3: FS1000 and RG"
+    assert "(0.917, " in out
+    assert "(0.849, " in out
+    assert "(4.47, " in out
+    status, out, _ = run(TABLE3, "--rows", "d", *both[:2], *both[3:], "--out", released / "less")
+    assert status == 0
+    assert "RG" not in out
+    some = ("--targets", "TES", "Ball", "Clubs")
+    status, out, _ = run(TABLE3, "--rows", "d", *both, *some, "--out", released / "some")
+    assert status == 0
+    assert "0.849" not in out, "an average over two apparatuses is not the paper's"
+
+
+def test_any_table_runs_on_another_dataset(run, released):
+    data = ("--data", f"Fis-V={released / 'Fis-V'}", "--clips", "8", "--size", "small", "--rows", "10")
+    status, out, _ = run(TABLE4, *data, "--out", released / "out")
+    assert status == 0
+    assert out.splitlines()[0] == "# Table 4: Fis-V"
+    assert {(row["dataset"], row["target"]) for row in results(released / "out")} == {
+        ("Fis-V", "TES"),
+        ("Fis-V", "PCS"),
+    }
+    assert "(0." not in out, "nothing is published of Fis-V in that table"
+
+
+def test_logo_reports_r_l2_of_the_files_as_of_memory(run, released):
+    status, out, _ = run(LOGO, "--rows", "3", "--out", released / "memory")
+    assert status == 0
+    assert "R-l2" in out
+    assert "MSE" not in out
+    arguments = ("--data", released / "LOGO", "--clips", "8", "--size", "small")
+    status, _, _ = run(LOGO, "--rows", "3", *arguments, "--out", released / "files")
+    assert status == 0
+    assert [row["rl2"] for row in results(released / "files")] == [row["rl2"] for row in results(released / "memory")]
+
+
+def test_real_labels_of_fisv_say_that_the_features_are_simulated(run, released):
+    labels = ("--datasets", "Fis-V", "--labels", released / "Fis-V", "--targets", "PCS", "--rows", "1")
+    status, out, _ = run(TABLE4, *labels, "--out", released / "out")
+    assert status == 0
+    assert "SIMULATED" in out.splitlines()[0]
+    assert "Simulated features, under the real scores of Fis-V." in out
+    assert {row["data"] for row in results(released / "out")} == {"Fis-V scores, simulated features"}
+
+
+def test_controls_stand_below_their_row_and_are_never_published(run, released):
+    arguments = ("--data", released / "FS1000", "--clips", "8", "--size", "small", "--targets", "TES")
+    status, out, _ = run(TABLE4, "--rows", "3", "--controls", *arguments, "--out", released / "out")
+    assert status == 0
+    lines = [line for line in out.splitlines() if line.startswith("| 3")]
+    assert len(lines) == 4 * (1 + len(CONTROLS))
+    assert all(("(0." in line) == line.startswith("| 3 |") for line in lines[: 1 + len(CONTROLS)])
+    status, out, _ = run(TABLE4, "--rows", "3", *arguments, "--out", released / "out")
+    assert "(no edges)" in out, "the page keeps what earlier runs trained"
+
+
+def test_features_of_another_kind_lie_beside_the_released_ones(run, released):
+    kinds = {"visual": "C3D", "audio": "VGGish"}
+    simulation = simulated("FS1000").simulation(kinds)
+    simulation.write(released / "other")
+    data = released / "FS1000"
+    (released / "other" / "video").rename(data / "video_C3D")
+    (released / "other" / "audio").rename(data / "audio_VGGish")
+    source = Released("FS1000", data, 8)
+    assert source.dataset("TES", kinds).train.widths == {"visual": 512, "audio": 16}
+    assert source.dataset("TES", {"visual": "TF", "audio": "AST"}).train.widths == {"visual": 128, "audio": 128}
+    arguments = ("--data", data, "--clips", "8", "--size", "small", "--targets", "TES")
+    status, out, _ = run(TABLE6, "--rows", "6", "8", *arguments, "--out", released / "out")
+    assert status == 0
+    assert "(0.900, " in out
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "sentence"),
+    [
+        (TABLE1, ["--data", "RG=nowhere"], "there is no folder nowhere"),
+        (TABLE1, ["--datasets", "Finediving"], "unknown dataset 'Finediving'; there are FS1000, Fis-V, RG, LOGO"),
+        (TABLE1, ["--data", "a", "FS1000=b"], "FS1000 is given twice, a and b"),
+        (TABLE1, ["--data", "RG=a", "--datasets", "FS1000"], "no folder of FS1000; add FS1000=FOLDER to --data"),
+        (TABLE1, ["--targets", "Rope"], "unknown target 'Rope'; there are TES, PCS, SS"),
+        (TABLE1, ["--labels", "x"], "--labels are Fis-V's real scores; ask for them with --datasets Fis-V"),
+        (TABLE1, ["--labels", "x", "--datasets", "Fis-V"], "x"),
+        (TABLE1, ["--labels", "x", "--data", "y"], "--labels are for simulated features"),
+        (TABLE1, ["--texts", "words"], "unknown text encoder 'words'"),
+        (TABLE2, ["--rows", "9"], "unknown row '9'; there are 3, 4, 5, 6, 7, 8"),
+        (TABLE4, ["--datasets", "LOGO"], "needs audio features, and LOGO here has visual"),
+    ],
+)
+def test_bad_arguments_get_one_sentence_and_leave_nothing(run, tmp_path, table, arguments, sentence):
+    status, stdout, err = run(table, *arguments, "--out", tmp_path / "out")
+    assert status == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_features_that_are_not_there_are_named(run, released):
+    arguments = ("--data", released / "FS1000", "--out", released / "out")
+    status, _, err = run(TABLE6, "--rows", "6", *arguments)
+    assert status == 2
+    assert "video_C3D: put the C3D features there, or choose other rows" in err
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(run, tmp_path):
+    arguments = ("--rows", "1", "--targets", "TES", "--datasets", "FS1000")
+    status, _, _ = run(TABLE1, *arguments, "--out", tmp_path)
+    assert status == 0
+    before = json.loads((tmp_path / "settings.json").read_text())
+    with alone_in(tmp_path):
+        status, _, err = run(TABLE1, *arguments, "--out", tmp_path)
+    assert status == 2
+    assert "another run is at work in" in err
+    assert json.loads((tmp_path / "settings.json").read_text()) == before
+
+
+def test_one_page_has_all_tables(run, tmp_path):
+    status, _, err = run(run_all, "--tables", "3", "--rows", "zzz", "--out", tmp_path / "none")
+    assert status == 2, "what a table does not know is refused by its own command"
+    assert "unknown row 'zzz'" in err
+    status, out, _ = run(run_all, "--tables", "2", "logo", "--seeds", "1", "--out", tmp_path)
+    assert status == 0
+    assert f"Written: {tmp_path / 'tables.md'}" in out
+    page = (tmp_path / "tables.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith(("# ", "## "))] == [
+        "# The tables of the paper",
+        "## Table 2: SIMULATED data, not FS1000 and RG itself",
+        "## LOGO, visual only: SIMULATED data, not LOGO itself",
+    ]
+    assert len(list(csv.DictReader((tmp_path / "table2" / "results.csv").open()))) == 2 * 6 * 6
+
+
+def test_the_average_of_a_page_is_fishers():
+    lines = [Line("1", "model")]
+    rhos = dict(zip(TARGETS["RG"], (0.9, 0.5, 0.1, -0.2), strict=True))
+    outcomes = [
+        Outcome(Cell("1", f"RG/{target}", 0), {key: {"spearman": rho} for key in PROTOCOLS})
+        for target, rho in rhos.items()
+    ]
+    page = table_page("RG", [], lines, [f"RG/{target}" for target in rhos], outcomes, ("spearman",))
+    assert "| 1 | model | 0.900 | 0.500 | 0.100 | -0.200 | 0.446 |" in page, "tanh of the mean atanh, not 0.325"
+
+
+def test_a_text_file_of_the_authors_is_an_encoder_by_its_path(tmp_path):
+    wanted = TextFeatures.for_sport("figure_skating")
+    torch.save(wanted.rows, tmp_path / "FS_text_feature.npy")
+    path = str(tmp_path / "FS_text_feature.npy")
+    assert torch.equal(TextFeatures.load("figure_skating", path).rows, wanted.rows)
+    assert TextFeatures.load("figure_skating", path, n_grades=4).n_grades == 4
+    with pytest.raises(ValueError, match="has the texts of figure_skating, those of rhythmic_gymnastics are wanted"):
+        TextFeatures.load("rhythmic_gymnastics", path)
+    with pytest.raises(ValueError, match="has no features of 'a photo of"):
+        TextFeatures.load("figure_skating", path, visual_template="a photo of")
+
+
+def test_models_are_modules_of_their_own():
+    """No row hands out a model that another cell has trained."""
+    for table_ in TABLES:
+        key = table_.rows[0].line.key
+        one, two = built(table_, key), built(table_, key)
+        assert isinstance(one, nn.Module)
+        shared = {p.data_ptr() for p in one.parameters()} & {p.data_ptr() for p in two.parameters()}
+        assert not shared
