@@ -35,7 +35,8 @@ def unaccounted() -> list[str]:
 
 
 def whole_suite(config: pytest.Config) -> bool:
-    chosen = config.option.keyword or config.option.markexpr or config.option.collectonly
+    marked = config.option.markexpr != "not slow"  # as pyproject.toml has it
+    chosen = config.option.keyword or marked or config.option.collectonly
     return not chosen and config.args == config.getini("testpaths")
 
 

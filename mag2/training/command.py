@@ -176,7 +176,11 @@ def _watched(
     lines = [row.line for row in rows.values()]
     started, done, outcomes = time.monotonic(), 0, []
     with tqdm(total=sum(sizes.values()), unit="epoch", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
-        for outcome in run_grid(cells, work, out, workers=options.workers, on_tick=lambda: bar.update()):
+        gpus = 1 if options.device.startswith("cuda") else 0
+        grid = run_grid(
+            cells, work, out, workers=options.workers, on_tick=lambda: bar.update(), ray=options.ray, gpus=gpus
+        )
+        for outcome in grid:
             outcomes.append(outcome)
             if not outcome.fresh:
                 continue
@@ -435,6 +439,7 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         default=_default_workers(),
         help="trainings at a time, in processes of their own",
     )
+    add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
     add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
     add("--bf16", action="store_true", help="bfloat16 autocast")
     add("--compile", action="store_true", help="run the models through torch.compile")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def run_grid(
     *,
     workers: int = 1,
     on_tick: Callable[[], object] = lambda: None,
+    ray: str | None = None,
+    gpus: float = 0,
 ) -> Iterator[Outcome]:
     """Yield the outcome of every cell, those that are done already first.
 
@@ -71,6 +74,11 @@ def run_grid(
         work: must be importable by a fresh process where there are several workers.
         workers: processes; with 1 everything runs in this one.
         on_tick: called in this process for every epoch trained anywhere.
+        ray: the address of a Ray cluster to train on instead (`mag2.training.clusters`), whose machines see `out`
+            under the same path. gpus: graphics cards for each of its trainings.
+
+    Raises:
+        ValueError: no such cluster.
     """
     waiting = []
     for cell in cells:
@@ -79,7 +87,14 @@ def run_grid(
             waiting.append(cell)
         else:
             yield Outcome(cell, done, fresh=False)
-    if workers <= 1 or len(waiting) <= 1:
+    if ray is not None and waiting:
+        from mag2.training.clusters import on_ray
+
+        # Another machine has another working folder.
+        job = partial(_work_on_ray, work=work, out=out.resolve())
+        for cell, outcome, error in on_ray(waiting, job, ray, on_tick=on_tick, gpus=gpus):
+            yield outcome if error is None else Outcome(cell, None, _told(error))
+    elif workers <= 1 or len(waiting) <= 1:
         for cell in waiting:
             yield _work_on(cell, work, out, on_tick)
     else:
@@ -104,7 +119,7 @@ def _in_processes(
             for future in done:
                 cell = pending.pop(future)
                 error = future.exception()
-                yield (future.result() if error is None else Outcome(cell, None, f"{type(error).__name__}: {error}"))
+                yield future.result() if error is None else Outcome(cell, None, _told(error))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -131,6 +146,15 @@ def _work_in_process(cell: Cell, work: Work, out: Path) -> Outcome:
     return _work_on(cell, work, out, lambda: _ticks.put(None))
 
 
+def _work_on_ray(cell: Cell, tick: Callable[[], object], *, work: Work, out: Path) -> Outcome:
+    return _work_on(cell, work, out, tick)
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def _work_on(cell: Cell, work: Work, out: Path, tick: Callable[[], object]) -> Outcome:
     folder = cell.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,7 +162,7 @@ def _work_on(cell: Cell, work: Work, out: Path, tick: Callable[[], object]) -> O
     try:
         result = work(cell, folder, tick)
     except Exception as error:
-        return Outcome(cell, None, f"{type(error).__name__}: {error}")
+        return Outcome(cell, None, _told(error))
     result["seconds"] = round(time.perf_counter() - started, 3)
     write_atomically(json.dumps({"cell": asdict(cell), "result": result}, indent=1), folder / "result.json")
     return Outcome(cell, result)
