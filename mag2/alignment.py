@@ -36,14 +36,15 @@ def clip_text_similarity(clip_features: Tensor, texts: Tensor, *, centre: bool =
     if clip_features.dim() != 3 or texts.dim() != 2 or clip_features.shape[-1] != texts.shape[-1]:
         shapes = f"{tuple(clip_features.shape)} and {tuple(texts.shape)}"
         raise ValueError(f"clips (B, T, D) and texts (M, D) want one width, got {shapes}")
-    # What is left of centred texts is small: half precision would leave little of it.
+    # What is left of centred texts is small: half precision, autocast's too, would leave little of it.
     exact = torch.promote_types(clip_features.dtype, torch.float32)
-    rows = F.normalize(texts.to(clip_features.device, exact), dim=-1)
-    if centre:
-        rows = rows - rows.mean(dim=0)
-    # Texts that are all alike leave rounding errors behind; a floor keeps these from becoming directions.
-    rows = F.normalize(rows, dim=-1, eps=1e-4)
-    return (F.normalize(clip_features.to(exact), dim=-1) @ rows.T).to(clip_features.dtype)
+    with torch.autocast(clip_features.device.type, enabled=False):
+        rows = F.normalize(texts.to(clip_features.device, exact), dim=-1)
+        if centre:
+            rows = rows - rows.mean(dim=0)
+        # Texts that are all alike leave rounding errors behind; a floor keeps these from becoming directions.
+        rows = F.normalize(rows, dim=-1, eps=1e-4)
+        return (F.normalize(clip_features.to(exact), dim=-1) @ rows.T).to(clip_features.dtype)
 
 
 def edge_weights(
@@ -90,6 +91,8 @@ class Timeline:
         vocabulary: the M actions.
         planted: (B, T) integers, what really is there, -1 in transitions and padding; None if nobody knows.
         accuracy: share of the clips with a planted action whose named action is the planted one (top-1), or None.
+        videos: the B videos' names; their numbers where it is None.
+        data: what the clips are of, "SIMULATED FS1000" say; every plot and row bears it.
     """
 
     action: Tensor
@@ -97,6 +100,8 @@ class Timeline:
     vocabulary: tuple[str, ...]
     planted: Tensor | None = None
     accuracy: float | None = None
+    videos: tuple[str, ...] | None = None
+    data: str = ""
 
     @property
     def names(self) -> list[list[str | None]]:
@@ -111,18 +116,19 @@ class Timeline:
         return f"top-1 accuracy {self.accuracy:.2f} (chance {1 / len(self.vocabulary):.2f})"
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a row per clip: video, clip, action, weight, planted, accuracy (of all, or "unknown")."""
+        """Write a row per clip: video, clip, action, weight, planted, accuracy (of all, or "unknown"), data."""
         planted = torch.full_like(self.action, -1) if self.planted is None else self.planted
         accuracy = "unknown" if self.accuracy is None else repr(self.accuracy)
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["video", "clip", "action", "weight", "planted", "accuracy"])
+        rows.writerow(["video", "clip", "action", "weight", "planted", "accuracy", "data"])
         # Read from the device once, not once for every clip.
         actions, weights, truths = self.action.tolist(), self.weight.tolist(), planted.tolist()
         for video, columns in enumerate(zip(actions, weights, truths, strict=True)):
             for clip, (action, weight, truth) in enumerate(zip(*columns, strict=True)):
                 if action >= 0:
-                    rows.writerow([video, clip, self._name(action), weight, self._name(truth) or "", accuracy])
+                    named, truth = self._name(action), self._name(truth) or ""
+                    rows.writerow([self._video(video), clip, named, weight, truth, accuracy, self.data])
         write_atomically(text.getvalue(), Path(path))
 
     def plot(self, path: str | Path, *, video: int = 0) -> None:
@@ -157,8 +163,12 @@ class Timeline:
         figure.colorbar(dots, label="weight")
         axes.set_yticks(range(len(shown)), [self.vocabulary[action] for action in shown], fontsize=7)
         axes.set_xlabel("clip")
-        axes.set_title(f"video {video}: the best matching action of each clip, {self.verdict}")
+        of = f"{self.data}, video {self._video(video)}".removeprefix(", ")
+        axes.set_title(f"{of}\nthe best matching action of each clip, {self.verdict}", fontsize=11)
         _save_figure(figure, Path(path))
+
+    def _video(self, number: int) -> str:
+        return str(number) if self.videos is None else self.videos[number]
 
     def _name(self, action: int) -> str | None:
         return self.vocabulary[action] if action >= 0 else None
@@ -170,6 +180,8 @@ def name_actions(
     *,
     planted: Tensor | None = None,
     clip_mask: Tensor | None = None,
+    videos: Sequence[str] | None = None,
+    data: str = "",
 ) -> Timeline:
     """Name the best matching action of every clip, and measure how often that is right.
 
@@ -180,6 +192,7 @@ def name_actions(
 
     Args:
         names: of the M actions, or the prompts whose visual ones they are.
+        videos: names of the B videos, for the timeline. data: what the clips are of, likewise.
 
     Raises:
         ValueError: shapes or numbers of names that do not fit, values that are not finite, or an unknown planted
@@ -193,6 +206,8 @@ def name_actions(
     for what, given in (("planted", planted), ("clip_mask", clip_mask)):
         if given is not None and given.shape != similarity.shape[:2]:
             raise ValueError(f"{what} wants shape {tuple(similarity.shape[:2])}, got {tuple(given.shape)}")
+    if videos is not None and len(videos) != len(similarity):
+        raise ValueError(f"videos wants {len(similarity)} names, one for each video, got {len(videos)}")
     if not similarity.isfinite().all():
         raise ValueError("similarity wants finite numbers, got NaN or infinity")
     weight, action = similarity.detach().max(dim=-1)
@@ -208,7 +223,7 @@ def name_actions(
             accuracy = (action == planted)[known].double().mean().item()
     if accuracy is None:
         warnings.warn("no planted actions: how often the named actions are right is unknown", stacklevel=2)
-    return Timeline(action, weight, vocabulary, planted, accuracy)
+    return Timeline(action, weight, vocabulary, planted, accuracy, None if videos is None else tuple(videos), data)
 
 
 def _save_figure(figure, path: Path) -> None:

@@ -182,10 +182,25 @@ def test_the_table_of_a_timeline_has_a_row_for_every_real_clip(tmp_path):
     ]
     assert [float(row["weight"]) for row in rows] == pytest.approx([0.9, 0.7, 0.6, 0.8])
     assert {float(row["accuracy"]) for row in rows} == {2 / 3}
+    assert {row["data"] for row in rows} == {""}
     small_timeline().to_csv(str(path))
     with path.open(newline="") as file:
         assert {(row["planted"], row["accuracy"]) for row in csv.DictReader(file)} == {("", "unknown")}
     assert [file.name for file in tmp_path.iterdir()] == ["timeline.csv"]
+
+
+def test_a_timeline_bears_the_names_of_its_videos_and_of_its_data(tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.warns(UserWarning, match="unknown"):
+        timeline = name_actions(SIMILARITY, "abc", clip_mask=MASK, videos=["first", "second"], data="SIMULATED X")
+    timeline.to_csv(tmp_path / "timeline.csv")
+    with (tmp_path / "timeline.csv").open(newline="") as file:
+        told = [(row["video"], row["data"]) for row in csv.DictReader(file)]
+    assert told == [("first", "SIMULATED X")] * 3 + [("second", "SIMULATED X")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(__import__("matplotlib").rcParams, "svg.fonttype", "none")
+        timeline.plot(tmp_path / "timeline.svg", video=1)
+    assert "SIMULATED X, video second" in (tmp_path / "timeline.svg").read_text()
 
 
 @pytest.mark.parametrize(
@@ -228,6 +243,7 @@ def test_without_matplotlib_a_plot_says_what_to_install(tmp_path, monkeypatch):
         (lambda: name_actions(SIMILARITY, "abc", planted=torch.zeros(2, 4).long()), r"planted wants shape \(2, 3\)"),
         (lambda: name_actions(SIMILARITY, "abc", clip_mask=torch.ones(3) > 0), r"clip_mask wants shape \(2, 3\)"),
         (lambda: name_actions(SIMILARITY, "abc", planted=torch.full((2, 3), 3)), "planted wants actions 0 to 2, or -1"),
+        (lambda: name_actions(SIMILARITY, "abc", videos=["one"]), "videos wants 2 names, one for each video, got 1"),
         (lambda: small_timeline().plot("none.png", video=2), "there are 2 videos, 0 to 1, got 2"),
     ],
 )

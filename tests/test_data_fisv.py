@@ -75,7 +75,7 @@ def same_bits(left, right):
             ours, theirs = (
                 split.batch(range(len(a)), seed and torch.Generator().manual_seed(seed)) for split in (a, b)
             )
-            for key in ("visual", "audio", "flow", "label"):
+            for key in ("visual", "audio", "flow", "vision_language", "label"):
                 one, other = getattr(ours, key), getattr(theirs, key)
                 assert (one is None) == (other is None)
                 assert one is None or torch.equal(one.view(torch.int32), other.view(torch.int32))

@@ -114,7 +114,7 @@ def test_the_two_protocols():
 def test_training_learns_what_the_simulator_planted():
     """Untrained models score at chance on simulated performances; a trained one ranks them."""
     texts = TextFeatures.for_sport("figure_skating")
-    data = simulate(texts, train=200, test=80, length=(10, 14), widths={"visual": 32, "audio": 32}).dataset(
+    data = simulate(texts, train=320, test=160, length=(10, 14), widths={"visual": 32, "audio": 32}).dataset(
         "TES", clips=12
     )
     torch.manual_seed(0)

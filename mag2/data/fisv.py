@@ -26,8 +26,13 @@ from mag2.data.targets import SCALES, TARGETS
 NAME = "Fis-V"
 COLUMNS = ("number", "TES", "PCS", "deduction")
 TRAIN, TEST = "train.txt", "test.txt"
-FILES = {"visual": "FISV_rgb_VST.npy", "audio": "FISV_audio_AST.npy", "flow": "FISV_flow_I3D.npy"}
-FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
+FILES = {
+    "visual": "FISV_rgb_VST.npy",
+    "audio": "FISV_audio_AST.npy",
+    "flow": "FISV_flow_I3D.npy",
+    "vision_language": "FISV_vision_language.npy",
+}
+FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow", "vision_language": "vision_language"}
 
 # low + (high - low) Beta(a, b), with the mean and the spread of the real scores: TES 29.7 and 6.4, PCS 27.1 and 5.3.
 TES_RANGE = (5.0, 45.0, 5.0, 3.1)
@@ -47,6 +52,7 @@ def read_fisv(
     video: Places = (FILES["visual"], FOLDERS["visual"]),
     audio: Places | None = (FILES["audio"], FOLDERS["audio"]),
     flow: Places | None = (FILES["flow"], FOLDERS["flow"]),
+    vision_language: Places | None = (FILES["vision_language"], FOLDERS["vision_language"]),
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -64,8 +70,9 @@ def read_fisv(
         clips: the length of every crop; 136 hold nearly all of a short program.
         train: the label file of the training split, relative to `folder` or absolute; `test` likewise.
         video: file or folder of the visual features, relative to `folder` or absolute, or several of which the first
-            that is there is taken; `audio` and `flow` likewise. None leaves audio or flow out; flow that is not
-            there is left out as well.
+            that is there is taken; `audio` and `flow` likewise, and `vision_language`, the same clips in the space
+            of a text encoder such as CLIP's (ours). None leaves one of these out; flow and vision_language that
+            are not there are left out as well.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of videos that are ready, counted for each modality, and their total.
@@ -78,7 +85,8 @@ def read_fisv(
     want_folder(folder, train, test)
     splits = [_examples(folder / labels, target) for labels in (train, test)]
     want_unique_names(*splits)
-    places = find_features(folder, {"visual": video, "audio": audio, "flow": flow})
+    modalities = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
+    places = find_features(folder, modalities)
     features = read_features(folder, places, [*splits[0], *splits[1]], stem="fisv", cache=cache, progress=progress)
     return assemble(
         NAME,

@@ -18,7 +18,7 @@ from mag2.data.targets import SCALES, TARGETS
 NAME = "FS1000"
 COLUMNS = ("name", *TARGETS[NAME], "factor")
 TRAIN, TEST = "train_fs1000_new.txt", "val_fs1000_new.txt"
-FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
+FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow", "vision_language": "vision_language"}
 
 # Invented, with what real competitions show in mind: scores lie well within their scales (TES 130, marks 10),
 # TES has its tail upwards and marks theirs downwards. low + (high - low) Beta(a, b).
@@ -41,13 +41,16 @@ def read_fs1000(
     video: str | Path = "video",
     audio: str | Path = "audio",
     flow: str | Path | None = "flow",
+    vision_language: str | Path | None = "vision_language",
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Read FS1000 for one target from its released files.
 
     `<video>/<name>.npy` (T, K, 768), averaged over the K crops, or (T, 768); `<audio>/<name>.npy` (T, 768);
-    `<flow>/<name>.npy` (T, K, 1024) or (T, 1024), optional; any other width will do if all videos share it.
+    `<flow>/<name>.npy` (T, K, 1024) or (T, 1024), optional; `<vision_language>/<name>.npy` (T, D) or (T, K, D), ours
+    and optional: the same clips in the space of a text encoder, such as CLIP's image features of K frames of a clip.
+    Any other width will do if all videos share it.
     `train_fs1000_new.txt` and `val_fs1000_new.txt` have the columns name TES PCS SS TR PE CO IN factor,
     without a header. Labels are checked before any feature is read. Features are read once, into a store
     that later calls map into memory; the store is rebuilt when a file changes.
@@ -56,8 +59,8 @@ def read_fs1000(
         folder: holds the label files and, unless said otherwise, the feature folders.
         target: TES, PCS, SS, TR, PE, CO or IN. PCS is divided by the factor of its row first.
         clips: the length of every crop; 95 as released.
-        video: folder of the visual features, relative to `folder` or absolute; `audio` and `flow` likewise.
-            Without a flow folder, or with `flow=None`, the batches have no flow.
+        video: folder of the visual features, relative to `folder` or absolute; `audio`, `flow` and `vision_language`
+            likewise. Without a flow folder, or with `flow=None`, the batches have no flow; so with `vision_language`.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of feature files that are ready and their total.
@@ -70,7 +73,8 @@ def read_fs1000(
     want_folder(folder, TRAIN, TEST)
     train, test = _examples(folder / TRAIN, target), _examples(folder / TEST, target)
     want_unique_names(train, test)
-    places = find_features(folder, {"visual": video, "audio": audio, "flow": flow})
+    modalities = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
+    places = find_features(folder, modalities)
     return assemble(
         NAME,
         target,

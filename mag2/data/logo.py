@@ -21,7 +21,7 @@ from mag2.data.targets import SCALES
 
 NAME, TARGET = "LOGO", "score"
 ANNOTATIONS, TRAIN, TEST = "anno_dict.pkl", "train_split3.pkl", "test_split3.pkl"
-FOLDER = "video"
+FOLDERS = {"visual": "video", "vision_language": "vision_language"}
 TEAMS = 10  # in a simulated game
 
 # Invented: routines that reach a final score well above half of the 100 points. low + (high - low) Beta(a, b).
@@ -35,7 +35,8 @@ def read_logo(
     annotations: str | Path = ANNOTATIONS,
     train: str | Path = TRAIN,
     test: str | Path = TEST,
-    features: str | Path = FOLDER,
+    features: str | Path = FOLDERS["visual"],
+    vision_language: str | Path | None = FOLDERS["vision_language"],
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -53,7 +54,9 @@ def read_logo(
             32 frames at 25 frames a second.
         annotations: file of the scores, relative to `folder` or absolute; `train` and `test`, those of the splits,
             likewise.
-        features: folder of the visual features, relative to `folder` or absolute. There are no others.
+        features: folder of the visual features, relative to `folder` or absolute. No others were released.
+        vision_language: folder of the same clips in the space of a text encoder such as CLIP's, likewise (ours).
+            Where it is not there, or None, the batches have none.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of videos that are ready and their total.
@@ -66,7 +69,7 @@ def read_logo(
     scores = _scores(folder / annotations)
     splits = [_examples(folder / split, scores, folder / annotations) for split in (train, test)]
     want_unique_names(*splits)
-    places = find_features(folder, {"visual": features})
+    places = find_features(folder, {"visual": features, "vision_language": vision_language})
     return assemble(
         NAME,
         TARGET,
@@ -87,7 +90,7 @@ class LOGO(Layout):
     clips = 160
     length = (135, 185)
     widths: ClassVar = {"visual": 1024}  # ours, as the VST features of Fis-V and RG
-    places = (FOLDER,)
+    places = tuple(FOLDERS.values())
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances."""
@@ -116,8 +119,8 @@ class LOGO(Layout):
         contents = {ANNOTATIONS: scores, TRAIN: keys[:train], TEST: keys[train:]}
         for file, content in contents.items():
             (folder / file).write_bytes(pickle.dumps(content, protocol=4))
-        part = features["visual"]
-        write_videos(folder / FOLDER, sheet.names, (part.video(i).numpy() for i in range(len(part))))
+        for key, part in features.items():
+            write_videos(folder / FOLDERS[key], sheet.names, (part.video(i).numpy() for i in range(len(part))))
 
 
 def _scores(path: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from mag2.data.features import ClipFeatures, concatenated_digest
 from mag2.data.labels import Example
 
 MODALITIES = ("visual", "audio", "flow")
+# Clips in the space of a text encoder: no model scores them, they say which action text a clip is like.
+VISION_LANGUAGE = "vision_language"
 
 
 @dataclass
@@ -20,13 +22,15 @@ class Batch:
     """A batch of cropped performances.
 
     Shapes:
-        visual (B, T, D); audio (B, T, D) or None; flow (B, T, D) or None; label (B,) in [0, 1].
+        visual (B, T, D); audio (B, T, D) or None; flow (B, T, D) or None; label (B,) in [0, 1]; vision_language
+        (B, T, D), of the same clips in the space of a text encoder, or None.
     """
 
     visual: Tensor
     audio: Tensor | None
     flow: Tensor | None
     label: Tensor
+    vision_language: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -42,6 +46,7 @@ class Batch:
             None if self.audio is None else self.audio.to(device, dtype),
             None if self.flow is None else self.flow.to(device, dtype),
             self.label.to(device, label_dtype),
+            None if self.vision_language is None else self.vision_language.to(device, dtype),
         )
 
 
@@ -56,8 +61,8 @@ class Performances:
         names: the videos' names, in the order of the label file.
         label: their labels.
         scale: what the scores were divided by.
-        features: "visual" and, where they exist, "audio" and "flow". Where their lengths differ the video
-            ends with the shortest.
+        features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where their lengths differ
+            the video ends with the shortest.
         clips: T, the length of every crop.
 
     Raises:
@@ -73,8 +78,10 @@ class Performances:
         features: Mapping[str, ClipFeatures],
         clips: int,
     ):
-        if "visual" not in features or not set(features) <= set(MODALITIES):
-            raise ValueError(f"features are visual, audio and flow, visual always; got {sorted(features)}")
+        if "visual" not in features or not set(features) <= {*MODALITIES, VISION_LANGUAGE}:
+            raise ValueError(
+                f"features are visual, audio, flow and vision_language, visual always; got {sorted(features)}"
+            )
         if {len(label), *(len(part) for part in features.values())} != {len(names)}:
             raise ValueError(f"labels and features want one entry for each of the {len(names)} names")
         if clips < 1:
@@ -94,19 +101,23 @@ class Performances:
         """The width of each modality that is there."""
         return {key: part.width for key, part in self._features.items()}
 
-    def batch(self, index: Sequence[int] | Tensor, generator: torch.Generator | None = None) -> Batch:
+    def batch(
+        self, index: Sequence[int] | Tensor, generator: torch.Generator | None = None, *, clips: int | None = None
+    ) -> Batch:
         """The performances `index` (B,), cropped to `clips` and padded with zeros at the end.
 
         With a generator (training) every video starts at a random clip, any start that fills the crop being
         as likely as any other; without (evaluation) the middle of the video is taken. One start per video
-        serves all its modalities.
+        serves all its modalities. `clips` is the length that the split was made with, unless given.
         """
+        clips = self.clips if clips is None else clips
         index = torch.as_tensor(index, dtype=torch.long).cpu()
         if ((index < 0) | (index >= len(self))).any():
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {index.tolist()}")
-        starts = crop_starts(self.lengths[index.numpy()], self.clips, generator)
-        crops = {key: part.crop(index, self.clips, starts) for key, part in self._features.items()}
-        return Batch(crops["visual"], crops.get("audio"), crops.get("flow"), self.label[index])
+        starts = crop_starts(self.lengths[index.numpy()], clips, generator)
+        crops = {key: part.crop(index, clips, starts) for key, part in self._features.items()}
+        audio, flow, vision_language = (crops.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
+        return Batch(crops["visual"], audio, flow, self.label[index], vision_language)
 
 
 @dataclass(frozen=True)

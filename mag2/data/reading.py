@@ -3,15 +3,22 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, Line, read_lines
-from mag2.data.sources import feature_sources
+from mag2.data.performances import VISION_LANGUAGE
+from mag2.data.sources import Source, averaged, feature_sources, map_npy
 from mag2.data.store import default_places, short_hash, stored
 from mag2.data.targets import TARGETS
 
 # A folder with this file was written by the simulator; its results must not pass for real ones.
 SIMULATED = "SIMULATED.txt"
+
+# Modalities that a dataset may lack.
+OPTIONAL = ("flow", VISION_LANGUAGE)
 
 # Where features may lie: a folder, a file, or several of which the first that is there is taken.
 Places = str | Path | Sequence[str | Path]
@@ -42,7 +49,7 @@ def labelled_rows(path: Path) -> list[Line]:
 def find_features(folder: Path, modalities: Mapping[str, Places | None]) -> dict[str, Path]:
     """The place of each modality's features, as it was given: relative to the folder or absolute.
 
-    A modality given as None is left out, and so is flow where nothing is found.
+    A modality given as None is left out, and so are flow and vision_language where nothing is found.
 
     Raises:
         DataError: another modality is not there.
@@ -55,7 +62,7 @@ def find_features(folder: Path, modalities: Mapping[str, Places | None]) -> dict
         there = [place for place in choices if (folder / place).exists()]
         if there:
             found[key] = there[0]
-        elif key != "flow":
+        elif key not in OPTIONAL:
             tried = " or ".join(str(folder / place) for place in choices)
             raise DataError(
                 f"there is no feature folder or file {tried}: put the {key} features there or name their place"
@@ -106,3 +113,18 @@ def is_simulated(folder: Path, places: Iterable[str | Path]) -> bool:
     paths = [folder / place for place in places]
     near = {folder, *paths, *(path.parent for path in paths)}
     return any((path / SIMULATED).is_file() for path in near)
+
+
+def read_clips(file: str | Path) -> Tensor:
+    """The features of one video, in a `.npy` (T, D) or (T, K, D), as a batch of one (1, T, D) float32; K is averaged.
+
+    For features of your own, CLIP's of a video say, that belong to no dataset.
+
+    Raises:
+        DataError: no such file, or no finite features in it; one sentence.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise DataError(f"there is no feature file {file}: give a .npy of one video's clips")
+    clips = averaged(Source(file.stem, "this call", file, lambda: map_npy(file)))
+    return torch.from_numpy(clips)[None]

@@ -31,8 +31,9 @@ FILES = {
     "visual": "{apparatus}_rgb_VST.npy",
     "audio": "{apparatus}_audio_AST.npy",
     "flow": "{apparatus}_flow_I3D.npy",
+    "vision_language": "{apparatus}_vision_language.npy",
 }
-FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
+FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow", "vision_language": "vision_language"}
 
 # Invented: totals lie well within their scale of 25. low + (high - low) Beta(a, b).
 DIFFICULTY_RANGE = (2.0, 13.0, 2.6, 2.8)
@@ -49,6 +50,7 @@ def read_rg(
     video: Places = (FILES["visual"], FOLDERS["visual"]),
     audio: Places | None = (FILES["audio"], FOLDERS["audio"]),
     flow: Places | None = (FILES["flow"], FOLDERS["flow"]),
+    vision_language: Places | None = (FILES["vision_language"], FOLDERS["vision_language"]),
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -68,8 +70,9 @@ def read_rg(
         train: the label file of the training split, relative to `folder` or absolute; `test` likewise. In these and
             in the following, "{apparatus}" stands for the apparatus.
         video: file or folder of the visual features, relative to `folder` or absolute, or several of which the first
-            that is there is taken; `audio` and `flow` likewise. None leaves audio or flow out; flow that is not
-            there is left out as well.
+            that is there is taken; `audio` and `flow` likewise, and `vision_language`, the same clips in the space
+            of a text encoder such as CLIP's (ours). None leaves one of these out; flow and vision_language that
+            are not there are left out as well.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of videos that are ready, counted for each modality, and their total.
@@ -83,7 +86,7 @@ def read_rg(
     want_folder(folder, train, test)
     splits = [_examples(folder / labels, apparatus) for labels in (train, test)]
     want_unique_names(*splits)
-    modalities = {"visual": video, "audio": audio, "flow": flow}
+    modalities = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
     places = find_features(folder, {key: _for(apparatus, given) for key, given in modalities.items()})
     # The four apparatuses share folders, so each needs stores of its own.
     stem = f"rg-{apparatus.lower()}"

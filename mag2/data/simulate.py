@@ -16,10 +16,13 @@ centred, unit-normed visual and audio texts of action k:
 A_v, A_a, F are random maps, g_k = unit(0.4 g_0 + 0.6 unit(G e_k)) is the direction of good execution and b_k
 a base value. Every modality gets its own nuisance, constant within a video (rank 8, std 3), and its own
 N(0, I) noise. How the two qualities become scores is a dataset's own affair, and stands in the dataset's file.
+
+An aligned simulation keeps A_v orthonormal and has a fourth modality, visual clips @ A_v: features in the space of the
+texts e_k, as CLIP's of images are. Noise on that map makes them name fewer of the planted actions.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,7 +37,7 @@ from mag2.data.fs1000 import FS1000
 from mag2.data.labels import Example
 from mag2.data.layout import GRID, Layout, ScoreSheet, start_folder
 from mag2.data.logo import LOGO
-from mag2.data.performances import Dataset, assemble, crop_starts
+from mag2.data.performances import VISION_LANGUAGE, Dataset, assemble, crop_starts
 from mag2.data.reading import want_target
 from mag2.data.rg import RG
 from mag2.data.targets import SCALES
@@ -76,6 +79,8 @@ class Simulation:
         texts: (M, Dt) float32, the centred unit vectors e_k.
         visual_map: (D, Dt) float32 with orthonormal columns where the simulation is aligned, else None:
             `clips @ visual_map` lies in the space of `texts`, as CLIP's images lie in that of its texts.
+        top1: how many of the planted actions the vision_language features name, as a share of those in the test
+            split's crops, where they were spoilt; else None.
     """
 
     layout: Layout
@@ -90,6 +95,7 @@ class Simulation:
     q: list[NDArray[np.float64]]
     texts: Tensor
     visual_map: Tensor | None
+    top1: float | None = None
 
     @property
     def sport(self) -> str:
@@ -161,6 +167,52 @@ class Simulation:
             row[: len(crop)] = torch.from_numpy(crop)
         return planted
 
+    def spoilt_map(self, top1: float, clips: int | None = None) -> tuple[Tensor, float]:
+        """A map (D, Dt) to the space of the texts that names a smaller share of the planted actions, and that share.
+
+        It is the `visual_map` with noise, the same direction for every share, found by bisection; an action is named
+        where its text has the highest cosine with the mapped clip.
+
+        Args:
+            top1: the share of the planted actions in the test split's centre crops, above chance.
+            clips: the length of these crops; that of the loader by default.
+
+        Raises:
+            ValueError: the simulation is not aligned, or names fewer already.
+        """
+        if self.visual_map is None:
+            raise ValueError("only aligned simulations have a map to spoil: simulate with aligned=True")
+        planted = self.planted_actions("test", clips)
+        known = planted[planted >= 0]
+        clean = self.visual_map
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(self.seed))
+        # What a clip has in common with each text, through the map and through the noise: n planted clips, M texts.
+        there = self._centre_crops("test", planted.shape[1])[planted >= 0]
+        right, wrong = there @ clean @ self.texts.T, there @ noise @ self.texts.T
+
+        def named(amount: float) -> float:
+            return ((right + amount * wrong).argmax(dim=1) == known).double().mean().item()
+
+        chance, best = 1 / len(self.texts), named(0.0)
+        if not chance < top1 <= best:
+            raise ValueError(f"top1 is a share above chance, {chance:.3f}, and up to {best:.3f} here, got {top1}")
+        low, high, middle = 0.0, 2.0, 0.0  # more noise names fewer
+        for _ in range(20):
+            middle = (low + high) / 2
+            low, high = (middle, high) if named(middle) > top1 else (low, middle)
+        return clean + middle * noise, named(middle)
+
+    def seen_through(self, visual_map: Tensor, top1: float | None = None) -> "Simulation":
+        """The same simulation whose vision_language features are the visual clips @ `visual_map` (D, Dt).
+
+        Args:
+            visual_map: see above.
+            top1: the share of planted actions that they name, to be told with them.
+        """
+        visual = self.features["visual"]
+        videos = [_on_grid((visual.video(i) @ visual_map).numpy()) for i in range(len(visual))]
+        return replace(self, features={**self.features, VISION_LANGUAGE: ClipFeatures.stack(videos)}, top1=top1)
+
     def write(self, folder: str | Path, variant: str | None = None) -> None:
         """Write the performances in the dataset's released layout; its loader reads exactly them.
 
@@ -194,6 +246,12 @@ class Simulation:
             raise DataError(f"these are performances of {self.layout.name}, not {FS1000.name}: call write() for them")
         self.write(folder)
 
+    def _centre_crops(self, split: str, clips: int) -> Tensor:
+        """The visual clips (n, clips, D) in the crops of `planted_actions`."""
+        videos = torch.arange(self.n_train) if split == "train" else torch.arange(self.n_train, len(self.names))
+        visual = self.features["visual"]
+        return visual.crop(videos, clips, crop_starts(visual.lengths[videos.numpy()], clips))
+
     def _chosen(self, part: ClipFeatures, videos: list[int]) -> ClipFeatures:
         if len(videos) == len(self.names):
             return part
@@ -213,8 +271,14 @@ class Simulation:
             "They prove nothing about sport or about published results.\n\n"
             f"sport {self.sport}, seed {self.seed}, "
             f"{self.n_train} videos for training and {len(self.names) - self.n_train} for testing, "
-            f"{'not aligned' if self.visual_map is None else 'aligned'}\n"
+            f"{self._alignment()}\n"
         )
+
+    def _alignment(self) -> str:
+        if VISION_LANGUAGE not in self.features:
+            return "not aligned"
+        share = "" if self.top1 is None else f", which names {self.top1:.0%} of the planted actions in test"
+        return f"aligned: vision_language lies in the space of the visual texts{share}"
 
 
 def simulate(
@@ -228,6 +292,7 @@ def simulate(
     seed: int = 0,
     widths: Mapping[str, int] | None = None,
     aligned: bool = False,
+    top1: float | None = None,
 ) -> Simulation:
     """Draw performances whose features and scores follow from planted actions, executions and music.
 
@@ -244,11 +309,16 @@ def simulate(
             long as the dataset's crops.
         seed: decides the maps, the performances and the noise.
         widths: of the features of each modality; by default those of the released ones. "flow" may be left out.
-        aligned: give A_v orthonormal columns and hand it over, so that clips can be compared with the texts.
+        aligned: give A_v orthonormal columns and hand it over, so that clips can be compared with the texts, and give
+            the performances vision_language features (T, Dt) through it.
+        top1: spoil these until they name about this share of the planted actions (`Simulation.spoilt_map`); not at
+            all by default. For aligned simulations.
 
     Raises:
         ValueError: a sport, texts, sizes or widths that do not fit; the sentence says which.
     """
+    if top1 is not None and not aligned:
+        raise ValueError("top1 is for aligned simulations, whose features name actions: simulate with aligned=True")
     layout = _layout(sport, layout)
     length = layout.length if length is None else length
     widths = layout.widths if widths is None else widths
@@ -270,7 +340,7 @@ def simulate(
     sheet = layout.judge(technical, component, train, rng)
     order = np.arange(len(shows)) if sheet.shows is None else sheet.shows
     shows = [shows[show] for show in order]
-    return Simulation(
+    simulation = Simulation(
         layout=layout,
         seed=seed,
         n_train=train,
@@ -284,6 +354,10 @@ def simulate(
         texts=torch.from_numpy(visual.astype(np.float32)),
         visual_map=torch.from_numpy(world.visual_map.astype(np.float32)) if aligned else None,
     )
+    if simulation.visual_map is None:
+        return simulation
+    visual_map, named = (simulation.visual_map, None) if top1 is None else simulation.spoilt_map(top1)
+    return simulation.seen_through(visual_map, named)
 
 
 @dataclass(frozen=True)
@@ -385,12 +459,17 @@ def _render(world: _World, shows: list[_Show], rng: np.random.Generator) -> dict
             clips += content[action]
             clips += np.nan_to_num(value - 0.5).astype(np.float32)[:, None] * bonus[action]
             clips += 3 * rng.standard_normal(8, dtype=np.float32) @ nuisance
-        rows *= GRID
-        np.rint(rows, out=rows)
-        rows /= GRID
-        rows += 0  # -0.0 becomes 0.0, as it would when two crops are averaged
-        features[key] = ClipFeatures(rows, offsets)
+        features[key] = ClipFeatures(_on_grid(rows), offsets)
     return features
+
+
+def _on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows themselves, rounded to the grid in place."""
+    rows *= GRID
+    np.rint(rows, out=rows)
+    rows /= GRID
+    rows += 0  # -0.0 becomes 0.0, as it would when two crops are averaged
+    return rows
 
 
 def _directions(texts: Tensor, what: str) -> NDArray:

@@ -2,6 +2,7 @@
 
 from mag2.plugin.attaching import Attached, attach, attached, detach, disabled, insert
 from mag2.plugin.files import load_plugin, save_plugin
+from mag2.plugin.lending import edge_weights_of
 from mag2.plugin.plugs import FeaturePlug, Plug, submodule
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "attached",
     "detach",
     "disabled",
+    "edge_weights_of",
     "insert",
     "load_plugin",
     "save_plugin",

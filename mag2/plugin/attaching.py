@@ -68,6 +68,7 @@ def attach(
     item: Index | None = None,
     mask: Index | None = None,
     padding_mask: Index | None = None,
+    edge_weight: Index | None = None,
     start: str = "paper",
     freeze: bool = False,
 ) -> nn.Module:
@@ -85,6 +86,8 @@ def attach(
         mask: name or position of the module's argument that holds a clip mask (B, T), True where a clip is real.
             Calls that do not give it are guided without.
         padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch has it.
+        edge_weight: name or position of the module's argument that holds edge weights (B, T, M), whatever the layout,
+            for a guide that takes them. Calls that do not give it use those of `edge_weights_of`, if any.
         start: "paper", guided features replace the features; or "identity", ``features + W guided + b`` with W and b
             of zeros, so that the model starts from what it was. For that the guide says its width as `dim`.
         freeze: the model's own parameters stop learning until `detach`. (Its BatchNorms still follow the mode.)
@@ -106,7 +109,8 @@ def attach(
     if start == "identity":
         around = {module: Residual(module) for module in guides}
         guides = [around[module] for module in guides]
-    told: dict[str, Any] = {"side": side, "layout": layout, "item": item, "mask": mask, "padding_mask": padding_mask}
+    told: dict[str, Any] = {"side": side, "layout": layout, "item": item, "mask": mask}
+    told |= {"padding_mask": padding_mask, "edge_weight": edge_weight}
     plugs = [FeaturePlug(place, module, **told) for place, module in zip(places, guides, strict=True)]
     return insert(model, *plugs, freeze=freeze)
 

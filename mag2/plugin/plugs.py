@@ -6,6 +6,7 @@ import difflib
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mag2.plugin.kinds import kind, uncompiled
@@ -77,8 +78,9 @@ class FeaturePlug(Plug):
     """Guides features of a module; `mag2.attach` makes it and says what the arguments mean.
 
     Raises:
-        ValueError: no such side or layout; the module at the path takes no argument of a name that is wanted; or,
-            when the model is called, features of another kind, width or layout.
+        ValueError: no such side or layout; the module at the path takes no argument of a name that is wanted; a guide
+            that hears no edge weights where they are wanted; or, when the model is called, features of another kind,
+            width or layout.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class FeaturePlug(Plug):
         item: Index | None = None,
         mask: Index | None = None,
         padding_mask: Index | None = None,
+        edge_weight: Index | None = None,
     ):
         super().__init__(at, module)
         if side not in SIDES:
@@ -100,13 +103,18 @@ class FeaturePlug(Plug):
         if mask is not None and padding_mask is not None:
             raise ValueError(f"one mask says it all; give mask={mask!r} or padding_mask={padding_mask!r}")
         self.side, self.layout, self.item = side, layout, item
-        self.mask, self.padding_mask = mask, padding_mask
+        self.mask, self.padding_mask, self.edge_weight = mask, padding_mask, edge_weight
         self.names: tuple[str, ...] = ()
+        self.lent: Tensor | None = None  # the weights of an `edge_weights_of` around the call
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: whatever is lent stays with whom it was lent to."""
+        return {**self.__dict__, "lent": None}
 
     @property
     def config(self) -> dict[str, Any]:
         """What `attach` was told."""
-        told = ("side", "layout", "item", "mask", "padding_mask")
+        told = ("side", "layout", "item", "mask", "padding_mask", "edge_weight")
         return {name: getattr(self, name) for name in told}
 
     @property
@@ -122,7 +130,8 @@ class FeaturePlug(Plug):
         target = submodule(model, self.at)
         taken = _Arguments(target)
         self.names = taken.in_order
-        wanted: dict[str, Any] = {"mask": self.mask, "padding_mask": self.padding_mask}
+        names = ("mask", "padding_mask", "edge_weight")
+        wanted: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.side == "input":
             wanted["item"] = self.item
         for what, index in wanted.items():
@@ -131,6 +140,8 @@ class FeaturePlug(Plug):
                     f"{self!r}: {what}={index!r} is no argument of that {type(target).__name__}; "
                     f"it takes {listed((*taken.in_order, *taken.by_name))}"
                 )
+        if self.edge_weight is not None:
+            self.want_hearing()
 
     def hooks(self, model: nn.Module) -> list[Any]:
         """Behind the module or before it."""
@@ -148,7 +159,7 @@ class FeaturePlug(Plug):
         if not self.enabled:
             return None
         features = output if self.item is None else self._pick(output)
-        return self._put(output, self._guided(features, self._clip_mask(args, kwargs)))
+        return self._put(output, self._guided(features, self._told(args, kwargs)))
 
     def _on_input(self, target: nn.Module, args: tuple, kwargs: dict) -> Any:
         if not self.enabled:
@@ -159,10 +170,10 @@ class FeaturePlug(Plug):
                 f"{self!r}: the call had {len(args)} positional arguments and the names {listed(kwargs)}; "
                 f"no {self.item or 0!r} among them, set item= to one that is"
             )
-        mask = self._clip_mask(args, kwargs)
+        told = self._told(args, kwargs)
         if isinstance(index, str):
-            return args, {**kwargs, index: self._guided(kwargs[index], mask)}
-        return (*args[:index], self._guided(args[index], mask), *args[index + 1 :]), kwargs
+            return args, {**kwargs, index: self._guided(kwargs[index], told)}
+        return (*args[:index], self._guided(args[index], told), *args[index + 1 :]), kwargs
 
     def _found(self, index: Index, args: tuple, kwargs: dict) -> Index | None:
         """Where in this call the argument is: a caller may give it by position or by name."""
@@ -174,6 +185,27 @@ class FeaturePlug(Plug):
             return index
         name = self.names[index] if index < len(self.names) else None
         return name if name in kwargs else None
+
+    def _told(self, args: tuple, kwargs: dict) -> dict[str, Tensor]:
+        """What the guide is told in this call beside the clips."""
+        told = {"clip_mask": self._clip_mask(args, kwargs), "edge_weight": self._edge_weight(args, kwargs)}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def _edge_weight(self, args: tuple, kwargs: dict) -> Tensor | None:
+        """The weights (B, T, M) of this call: those in it, otherwise those that are lent."""
+        index = None if self.edge_weight is None else self._found(self.edge_weight, args, kwargs)
+        given = None if index is None else kwargs[index] if isinstance(index, str) else args[index]
+        weights = self.lent if given is None else given
+        # Compiled code does not look at signatures; the guide's own refusal has to do.
+        if weights is not None and not torch.compiler.is_compiling():
+            self.want_hearing()
+        return weights
+
+    def want_hearing(self) -> None:
+        """Raise a ValueError where the guide takes no edge weights."""
+        if not hears_weights(self.module):
+            why = "of its texts it keeps the sum alone" if is_folded(self.module) else "it takes no edge_weight"
+            raise ValueError(f"{self!r} cannot hear edge weights, {why}; attach an ActionGraphGuidance")
 
     def _clip_mask(self, args: tuple, kwargs: dict) -> Tensor | None:
         """The mask (B, T) of this call, True where a clip is real."""
@@ -187,11 +219,11 @@ class FeaturePlug(Plug):
         # Masks that are added to scores mark padding by a large negative number and what is real by 0.
         return mask == 0
 
-    def _guided(self, features: Any, clip_mask: Tensor | None) -> Tensor:
+    def _guided(self, features: Any, told: dict[str, Tensor]) -> Tensor:
         self._check_features(features)
         there, back = LAYOUTS[self.layout]
         clips = features.permute(there)
-        guided = self.module(clips) if clip_mask is None else self.module(clips, clip_mask=clip_mask)
+        guided = self.module(clips, **told)
         if not isinstance(guided, Tensor) or guided.shape != clips.shape:
             made = f"shape {tuple(guided.shape)}" if isinstance(guided, Tensor) else f"a {type(guided).__name__}"
             raise ValueError(f"{self!r}: a guide keeps the shape of clips {tuple(clips.shape)}, this one made {made}")
@@ -265,10 +297,9 @@ class Residual(nn.Module):
         if like is not None:
             self.out.to(like.device, like.dtype)
 
-    def forward(self, clips: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Add what the guide has to say."""
-        guided = self.guide(clips) if clip_mask is None else self.guide(clips, clip_mask=clip_mask)
-        return clips + self.out(guided)
+    def forward(self, clips: Tensor, **told: Tensor) -> Tensor:
+        """Add what the guide has to say; it is told what this is told beside the clips (a mask, edge weights)."""
+        return clips + self.out(self.guide(clips, **told))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -279,6 +310,21 @@ class Residual(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> "Residual":
         """Around a guide."""
         return cls(config["guide"])
+
+
+def hears_weights(guide: nn.Module) -> bool:
+    """Does a guide take `edge_weight`, as `ActionGraphGuidance` does?"""
+    guide = uncompiled(guide)
+    if isinstance(guide, Residual):
+        return hears_weights(guide.guide)
+    taken = _Arguments(guide)
+    return "edge_weight" in (*taken.in_order, *taken.by_name)
+
+
+def is_folded(guide: nn.Module) -> bool:
+    """Is it what `ActionGraphGuidance.fold` makes, bare or inside a residual?"""
+    guide = uncompiled(guide)
+    return is_folded(guide.guide) if isinstance(guide, Residual) else hasattr(guide, "text_sum1")
 
 
 def paths(model: nn.Module) -> dict[str, nn.Module]:

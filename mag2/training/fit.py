@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mag2.checkpoints import save_atomically, write_atomically
-from mag2.data import Dataset, Performances
+from mag2.data import Batch, Dataset, Performances
 from mag2.metrics import mse, relative_l2, spearman
+from mag2.plugin.attaching import unwrapped
 from mag2.training.recipe import Recipe
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -91,14 +92,14 @@ def fit(
     training that was killed and started again in the same folder ends with the numbers that it would have had.
 
     Args:
-        model: called as `model(visual, audio, flow)`; has `.loss(output, label) -> {"total": ...}`.
+        model: called as `answer` does; has `.loss(output, label) -> {"total": ...}`.
         on_epoch: called after each epoch, for progress.
 
     Returns:
         The `History`, that of the epochs before a resume included.
 
     Raises:
-        ValueError: the folder holds a checkpoint of another training.
+        ValueError: the folder holds a checkpoint of another training, or `answer` refuses the dataset.
         FloatingPointError: the loss became nan or infinite.
     """
     model.to(run.device)
@@ -148,9 +149,30 @@ def predict(
         for start in range(0, len(performances), batch):
             index = torch.arange(start, min(start + batch, len(performances)))
             part = performances.batch(index).to(device)
-            scores.append(model(part.visual, part.audio, part.flow)["score"].float().cpu())
+            scores.append(answer(model, part)["score"].float().cpu())
     model.train(was_training)
     return torch.cat(scores)
+
+
+def answer(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """What a model says of a batch: ``model(visual, audio, flow)``.
+
+    A model with a true `takes_vision_language`, such as `mag2.weighting.SimilarityWeighted`, is given
+    ``vision_language=...`` too.
+
+    Raises:
+        ValueError: such a model, and a batch without these features.
+    """
+    inner = unwrapped(model)
+    given = (batch.visual, batch.audio, batch.flow)
+    if not getattr(inner, "takes_vision_language", False):
+        return model(*given)
+    if batch.vision_language is None:
+        raise ValueError(
+            f"{type(inner).__name__} wants vision_language features and this dataset has none; "
+            f"put them beside the others, in the folder vision_language say"
+        )
+    return model(*given, vision_language=batch.vision_language)
 
 
 def measure(prediction: Tensor, performances: Performances) -> dict[str, float]:
@@ -181,7 +203,7 @@ def _train_epoch(
     for index in _batches(len(performances), recipe.batch, generator):
         part = performances.batch(index, generator).to(run.device)
         with _autocast(run.device, run.precision):
-            output = forward(part.visual, part.audio, part.flow)
+            output = answer(forward, part)
             loss = _loss(model, output, part.label)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
