@@ -19,13 +19,14 @@ def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
     return replace_queries(model, texts, at="prototype")
 
 
-def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3) -> nn.Module:
+def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3, control: str | None = None) -> nn.Module:
     """The "+MAG2" of Table 4: the visual action texts guide what comes out of the transformer encoder.
 
-    The model is changed in place and returned; `mag2.detach` hands it back.
+    The model is changed in place and returned; `mag2.detach` hands it back. `control` takes something away from the
+    guide, for comparison (`ActionGraphGuidance`).
 
     Raises:
-        ValueError: the model has no `transformer.encoder`, or is guided there already.
+        ValueError: the model has no `transformer.encoder`, or is guided there already; an unknown control.
     """
-    guide = ActionGraphGuidance(query_width(model, "prototype"), texts.visual, dropout=dropout)
+    guide = ActionGraphGuidance(query_width(model, "prototype"), texts.visual, dropout=dropout, control=control)
     return attach(model, guide, at="transformer.encoder")

@@ -128,22 +128,23 @@ def with_texts(
     return insert(model, SecondOpinion("stage1", TokenGrading(width, texts.audio_visual_grades, **sizes)))
 
 
-def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3) -> nn.Module:
+def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3, control: str | None = None) -> nn.Module:
     """The "+MAG2" of Table 4: guidance after the embedding of every branch, (B, d, T).
 
     Video and flow hear the visual texts, audio the music texts. Each guide lives in its branch, so that it trains
     with the branch and freezes with it. The model is changed in place and returned; `mag2.detach` hands it back.
+    `control` takes something away from every guide, for comparison (`ActionGraphGuidance`).
 
     Raises:
-        ValueError: the model lacks one of the branches, or is guided there already.
+        ValueError: the model lacks one of the branches, or is guided there already; an unknown control.
     """
     heard = {"model_r": texts.visual, "model_f": texts.visual, "model_a": texts.audio}
     # All places before the first guide: a model without one of them stays as it was.
     widths = {name: int(submodule(model, f"{name}.embedding.4").num_features) for name in heard}  # type: ignore[arg-type]
-    plugs = {
-        name: FeaturePlug("embedding", ActionGraphGuidance(widths[name], rows, dropout=dropout), layout="bdt")
-        for name, rows in heard.items()
+    guides = {
+        name: ActionGraphGuidance(widths[name], rows, dropout=dropout, control=control) for name, rows in heard.items()
     }
+    plugs = {name: FeaturePlug("embedding", guide, layout="bdt") for name, guide in guides.items()}
     for name, plug in plugs.items():
         try:
             check(submodule(model, name), [plug])

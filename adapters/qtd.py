@@ -22,13 +22,14 @@ def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
     return replace_queries(model, texts, at="query_embed", as_many=False, settings=PLAIN_QUERIES)
 
 
-def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3) -> nn.Module:
+def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3, control: str | None = None) -> nn.Module:
     """The "+MAG2" of Table 4: the visual action texts guide the clips that the decoder reads as its memory, (T, B, d).
 
-    The model is changed in place and returned; `mag2.detach` hands it back.
+    The model is changed in place and returned; `mag2.detach` hands it back. `control` takes something away from the
+    guide, for comparison (`ActionGraphGuidance`).
 
     Raises:
-        ValueError: the model has no `decoder`, or is guided there already.
+        ValueError: the model has no `decoder`, or is guided there already; an unknown control.
     """
-    guide = ActionGraphGuidance(query_width(model, "query_embed"), texts.visual, dropout=dropout)
+    guide = ActionGraphGuidance(query_width(model, "query_embed"), texts.visual, dropout=dropout, control=control)
     return attach(model, guide, at="decoder", side="input", item=1, layout="tbd")

@@ -41,7 +41,7 @@ def build_qtd(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False)
 def build_pamfn(inputs: Inputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
     """PAMFN: three modalities, the branches trained before the fusion."""
     size = SMALL_PAMFN if inputs.small else {}
-    widths = {f"{modality}_dim": width for modality, width in inputs.widths.items()}
+    widths = {f"{modality}_dim": inputs.widths[modality] for modality in ALL}
     return plugged(pamfn, PAMFN(**widths, **size), inputs, with_texts, with_mag2, **size)
 
 
@@ -68,8 +68,7 @@ def plugged(adapter, model: nn.Module, inputs: Inputs, with_texts: bool, with_ma
     if with_texts:
         adapter.with_texts(model, texts, **grading)
     if with_mag2:
-        guidance = {} if inputs.control is None else {"control": inputs.control}
-        adapter.with_mag2(model, texts, dropout=SMALL["dropout"] if inputs.small else 0.3, **guidance)
+        adapter.with_mag2(model, texts, dropout=SMALL["dropout"] if inputs.small else 0.3, control=inputs.control)
     return model
 
 

@@ -10,16 +10,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from mag2.training.sources import LAYOUTS, simulated
+from mag2.data import DATASETS
+from mag2.training.command import ALIGNED_WIDTH
+from mag2.training.sources import simulated
 
 
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="FS1000", help="whose layout (default FS1000)")
+    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="whose layout (default FS1000)")
     parser.add_argument("--variant", choices=("files", "dict"), help="one file a video, or one a modality")
     parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
+    parser.add_argument("--top1", type=float, help="aligned: vision_language features that name this share of actions")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
     options = parser.parse_args()
     if options.seed < 0:
@@ -27,7 +30,9 @@ def main() -> int:
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:
-        source = simulated(options.dataset, seed=options.seed, labels=options.labels)
+        # Aligned features have room for the space of the shipped texts.
+        aligned = {} if options.top1 is None else {"top1": options.top1, "width": ALIGNED_WIDTH}
+        source = simulated(options.dataset, seed=options.seed, labels=options.labels, **aligned)
         source.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")

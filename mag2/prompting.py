@@ -162,6 +162,10 @@ class TrainableTextEncoder(LiveTexts):
         ValueError: a tower of another form (`TextTower`), or a prompt that it cannot read.
     """
 
+    # `mag2.training` trains the tower at this share of the model's rate (ours): at the whole rate of a new model a
+    # pretrained one soon forgets what it knew.
+    lr_scale = 0.01
+
     def __init__(
         self,
         clip: nn.Module,

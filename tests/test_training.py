@@ -201,13 +201,13 @@ def test_published_epochs():
 
 @pytest.mark.parametrize(("optimizer", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
 def test_recipes_make_their_optimizer(optimizer, kind):
-    made = Recipe(optimizer, lr=0.1).make_optimizer([nn.Parameter(torch.zeros(1))])
+    made = Recipe(optimizer, lr=0.1).make_optimizer(nn.Linear(1, 1))
     assert type(made).__name__ == kind
 
 
 def test_the_cosine_ends_at_one_percent_of_the_rate():
     recipe = Recipe(lr=1.0)
-    optimizer = recipe.make_optimizer([nn.Parameter(torch.zeros(1))])
+    optimizer = recipe.make_optimizer(nn.Linear(1, 1))
     schedule = recipe.make_schedule(optimizer, 10)
     for _ in range(10):
         optimizer.step()
@@ -227,3 +227,12 @@ def test_the_cosine_ends_at_one_percent_of_the_rate():
 def test_bad_settings_get_one_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_a_text_tower_trains_at_a_share_of_the_rate():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model[1].lr_scale = 0.01
+    groups = Recipe("adam", lr=0.5).make_optimizer(model).param_groups
+    assert {group["lr"]: len(group["params"]) for group in groups} == {0.5: 2, 0.005: 2}
+    model[1].requires_grad_(False)
+    assert [len(group["params"]) for group in Recipe("adam", lr=0.5).make_optimizer(model).param_groups] == [2]

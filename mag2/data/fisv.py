@@ -144,6 +144,7 @@ class FisV(Layout):
     # Of VST, AST and I3D features: the widths at which PAMFN has the parameter totals of its released code.
     widths: ClassVar = {"visual": 1024, "audio": 768, "flow": 1024}
     variants = ("dict", "files")
+    read = staticmethod(read_fisv)
     places = (*FILES.values(), *FOLDERS.values())
 
     def __init__(self, train: Sequence[Line] = (), test: Sequence[Line] = ()):

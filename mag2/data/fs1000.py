@@ -95,6 +95,7 @@ class FS1000(Layout):
     clips = 95
     length = (80, 110)
     widths: ClassVar = {"visual": 768, "audio": 768, "flow": 1024}
+    read = staticmethod(read_fs1000)
     places = tuple(FOLDERS.values())
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:

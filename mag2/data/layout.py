@@ -1,11 +1,11 @@
 """What a dataset tells the simulator: how it scores performances, and the files that it keeps them in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from scipy.special import betaincinv
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
+from mag2.data.performances import Dataset
 from mag2.data.reading import SIMULATED
 
 # Simulated features lie on this grid, on which adding and averaging two crops is exact in float32.
@@ -39,8 +40,14 @@ class ScoreSheet:
     real: bool = False
 
 
+# The datasets by name, each as its own file describes it.
+DATASETS: "dict[str, type[Layout]]" = {}
+
+
 class Layout(ABC):
-    """A dataset as the simulator sees it; a dataset's own file has the one subclass there is for it.
+    """A dataset as the simulator and the tables see it; a dataset's own file has the one subclass there is for it.
+
+    To define the subclass is to make the dataset known: it joins `DATASETS`.
 
     Attributes:
         name: the dataset's, the key of its targets and scales.
@@ -50,6 +57,7 @@ class Layout(ABC):
         widths: of the features it has, by modality; those of the released features.
         variants: the names of the ways it lies on disk, the default first.
         places: every file or folder of features that any variant has, relative to the dataset's folder.
+        read: its loader, `read(folder, target, clips=...)`.
     """
 
     name: ClassVar[str]
@@ -59,6 +67,13 @@ class Layout(ABC):
     widths: ClassVar[Mapping[str, int]]
     variants: ClassVar[tuple[str, ...]] = ("files",)
     places: ClassVar[Sequence[str]]
+    read: ClassVar[Callable[..., Dataset]]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Join the datasets."""
+        super().__init_subclass__(**settings)
+        if hasattr(cls, "name"):
+            DATASETS[cls.name] = cls
 
     @abstractmethod
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:

@@ -16,13 +16,16 @@ from mag2.data.labels import Example, scaled, want_unique_names
 from mag2.data.layout import Layout, ScoreSheet, by_rank, write_videos
 from mag2.data.performances import Dataset, assemble
 from mag2.data.pickles import load_pickle
-from mag2.data.reading import find_features, is_simulated, read_features, want_folder
-from mag2.data.targets import SCALES
+from mag2.data.reading import find_features, is_simulated, read_features, want_folder, want_target
+from mag2.data.targets import SCALES, declare
 
 NAME, TARGET = "LOGO", "score"
 ANNOTATIONS, TRAIN, TEST = "anno_dict.pkl", "train_split3.pkl", "test_split3.pkl"
 FOLDERS = {"visual": "video", "vision_language": "vision_language"}
 TEAMS = 10  # in a simulated game
+
+# The published recipes have no row for LOGO. Its scores run from 0 to 100, so the scale is 100; that is our choice.
+declare(NAME, {TARGET: 100.0})
 
 # Invented: routines that reach a final score well above half of the 100 points. low + (high - low) Beta(a, b).
 SCORE_RANGE = (55.0, 99.0, 3.4, 2.6)
@@ -91,6 +94,12 @@ class LOGO(Layout):
     length = (135, 185)
     widths: ClassVar = {"visual": 1024}  # ours, as the VST features of Fis-V and RG
     places = tuple(FOLDERS.values())
+
+    @staticmethod
+    def read(folder: str | Path, target: str, **options: Any) -> Dataset:
+        """Its loader; there is one target."""
+        want_target(NAME, target)
+        return read_logo(folder, **options)
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances."""

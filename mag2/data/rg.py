@@ -112,6 +112,7 @@ class RG(Layout):
     # Of VST, AST and I3D features: the widths at which PAMFN has the parameter totals of its released code.
     widths: ClassVar = {"visual": 1024, "audio": 768, "flow": 1024}
     variants = ("dict", "files")
+    read = staticmethod(read_rg)
     places = (
         *(file.format(apparatus=apparatus) for apparatus in APPARATUS for file in FILES.values()),
         *FOLDERS.values(),

@@ -1,14 +1,19 @@
 """What each dataset is scored on, and the constant each score is divided by."""
 
+from collections.abc import Mapping
+
 from mag2.published import recipes
 
-# Label scales of the published recipes: label = score / scale, in [0, 1]. FS1000's PCS is first divided by
-# the program factor of its label row.
+# Label scales: label = score / scale, in [0, 1]. FS1000's PCS is first divided by the program factor of its label row.
 SCALES: dict[str, dict[str, float]] = {}
-for (_dataset, _target), _published in recipes().items():
-    SCALES.setdefault(_dataset, {})[_target] = _published.score_scale
+TARGETS: dict[str, tuple[str, ...]] = {}
 
-# The published recipes have no row for LOGO. Its scores run from 0 to 100, so the scale is 100; that is our choice.
-SCALES["LOGO"] = {"score": 100.0}
 
-TARGETS: dict[str, tuple[str, ...]] = {dataset: tuple(scales) for dataset, scales in SCALES.items()}
+def declare(dataset: str, scales: Mapping[str, float]) -> None:
+    """Make a dataset's targets known, with the scale of each."""
+    SCALES[dataset] = dict(scales)
+    TARGETS[dataset] = tuple(scales)
+
+
+for _dataset in dict.fromkeys(dataset for dataset, _ in recipes()):
+    declare(_dataset, {target: known.score_scale for (name, target), known in recipes().items() if name == _dataset})

@@ -20,17 +20,18 @@ import torch
 from tqdm import tqdm
 
 from mag2.checkpoints import alone_in, read_json, write_atomically
-from mag2.data import TARGETS, Dataset
+from mag2.data import DATASETS, TARGETS, Dataset
 from mag2.training.fit import Epoch, Run
 from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
 from mag2.training.recipe import published_epochs
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
-from mag2.training.sources import LAYOUTS, Released, Source, simulated
+from mag2.training.sources import Released, Source, simulated
 from mag2.training.stages import train
 from mag2.training.tables import Inputs, Line, Row, Table, key
 
 SIMULATED_EPOCHS = 12
 SMALL_BATCH = 16
+ALIGNED_WIDTH = 384  # of simulated features that are to have the shipped texts' space in them
 
 
 def main(table: Table, arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +86,9 @@ def _run(table: Table, options: argparse.Namespace) -> int:
 def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
     """Write and print the page of all that the folder holds, of earlier runs too."""
     failed = [outcome for outcome in outcomes if outcome.error]
-    lines = [line for row in table.rows for line in (row.line, *(control.line for control in row.controls()))]
+    lines = [
+        line for row in table.rows for line in (row.line, *(other.line for other in (*row.controls(), *row.weighted())))
+    ]
     lines = [_unpublished(line) if settings["simulated"] else line for line in lines]
     done = stored(out)
     seeds = sorted({cell.seed for cell in done})
@@ -133,7 +136,7 @@ def train_cell(
     dataset = sources[name].dataset(target, row.features)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
-        model = row.build(Inputs(LAYOUTS[name].sport, dataset.train.widths, small, row.control, encoder))
+        model = row.build(Inputs(DATASETS[name].sport, dataset.train.widths, small, row.control, encoder))
     run = Run(
         epochs=epochs[cell.target],
         seed=cell.seed,
@@ -214,7 +217,9 @@ def _chosen(kind: str, asked: Sequence[str] | None, known: Mapping[str, Any]) ->
 def _rows(table: Table, options: argparse.Namespace) -> dict[str, Row]:
     """The rows to train, by key, each followed by its controls where these are asked for."""
     chosen = _chosen("row", options.rows, {row.line.key: row for row in table.rows}).values()
-    wanted = [each for row in chosen for each in (row, *(row.controls() if options.controls else ()))]
+    wanted = []
+    for row in chosen:
+        wanted += [row, *(row.controls() if options.controls else ()), *(row.weighted() if options.weighted else ())]
     return {row.line.key: row for row in wanted}
 
 
@@ -223,16 +228,20 @@ def _sources(table: Table, options: argparse.Namespace) -> dict[str, Source]:
     first = next(iter(table.targets))
     clips = {} if options.clips is None else {"clips": options.clips}
     if not options.data:
-        names = _chosen("dataset", options.datasets or list(table.targets), LAYOUTS)
+        names = _chosen("dataset", options.datasets or list(table.targets), DATASETS)
         if options.labels is not None and "Fis-V" not in names:
             raise ValueError("--labels are Fis-V's real scores; ask for them with --datasets Fis-V")
-        return {name: simulated(name, labels=options.labels if name == "Fis-V" else None, **clips) for name in names}
+        aligned = {} if options.weighted is None else {"top1": options.weighted / 100, "width": ALIGNED_WIDTH}
+        return {
+            name: simulated(name, labels=options.labels if name == "Fis-V" else None, **clips, **aligned)
+            for name in names
+        }
     if options.labels is not None:
         raise ValueError("--labels are for simulated features; with --data the labels lie in the folder")
     folders: dict[str, Path] = {}
     for given in options.data:
         name, equals, folder = given.partition("=")
-        name, folder = (name, folder) if equals and name in LAYOUTS else (first, given)
+        name, folder = (name, folder) if equals and name in DATASETS else (first, given)
         if name in folders:
             raise ValueError(f"{name} is given twice, {folders[name]} and {folder}; write --data {name}=FOLDER once")
         folders[name] = Path(folder)
@@ -288,7 +297,7 @@ def _check_modalities(rows: Mapping[str, Row], datasets: Mapping[str, Dataset]) 
 
 
 def _check_texts(encoder: str, sources: Mapping[str, Source]) -> None:
-    for sport in {LAYOUTS[name].sport for name in sources}:
+    for sport in {DATASETS[name].sport for name in sources}:
         Inputs(sport, {}, encoder=encoder).texts()
 
 
@@ -404,7 +413,7 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         "--datasets",
         nargs="+",
         metavar="DATASET",
-        help=f"of {' '.join(LAYOUTS)}; by default those of --data, or simulated {' '.join(table.targets)}",
+        help=f"of {' '.join(DATASETS)}; by default those of --data, or simulated {' '.join(table.targets)}",
     )
     add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
     add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
@@ -413,6 +422,15 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         "--controls",
         action="store_true",
         help="train every row with a graph again with its texts zeroed, random, permuted, centred, and without edges",
+    )
+    add(
+        "--weighted",
+        nargs="?",
+        const=80,
+        type=_at_least(1),
+        metavar="PERCENT",
+        help="train every row with a graph again with its edges weighted by the dataset's vision_language features, "
+        "which --texts must fit; simulated ones name PERCENT of the actions (80)",
     )
     add(
         "--texts",

@@ -104,7 +104,7 @@ def fit(
     """
     model.to(run.device)
     forward: Any = torch.compile(model) if run.compile else model
-    optimizer = recipe.make_optimizer(p for p in model.parameters() if p.requires_grad)
+    optimizer = recipe.make_optimizer(model)
     schedule = recipe.make_schedule(optimizer, run.epochs)
     history = History()
     identity = {

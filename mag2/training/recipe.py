@@ -1,7 +1,7 @@
 """Training recipes: the optimizer, its schedule and the batch, as each paper's released code has them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,14 +42,27 @@ class Recipe:
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
 
-    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer over these parameters."""
-        wanted = list(parameters)
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over what the model trains.
+
+        A module with an `lr_scale` trains at that share of the rate: a pretrained text tower inside a new model.
+        """
+        wanted = self._groups(model)
         # Fused: one pass over all parameters; a loop over hundreds of small ones was a tenth of a small model's step.
         if self.optimizer == "sgd":
             return torch.optim.SGD(wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(wanted, self.lr, weight_decay=self.weight_decay, fused=True)
+
+    def _groups(self, model: nn.Module) -> list[Any]:
+        scales = {p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()}
+        by_scale: dict[Any, list[nn.Parameter]] = {}
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
+        if set(by_scale) <= {1.0}:
+            return by_scale.get(1.0, [])
+        return [{"params": some, "lr": scale * self.lr} for scale, some in by_scale.items()]
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
         """The schedule, stepped once an epoch."""

@@ -1,37 +1,13 @@
 """Where a table's data come from: a folder in a released layout, or the simulator."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from mag2.data import (
-    DataError,
-    Dataset,
-    Simulation,
-    read_fisv,
-    read_fs1000,
-    read_logo,
-    read_rg,
-    simulate,
-    simulate_fisv,
-)
-from mag2.data.fisv import FisV
-from mag2.data.fs1000 import FS1000
-from mag2.data.layout import Layout
-from mag2.data.logo import LOGO
-from mag2.data.rg import RG
+from mag2.data import DATASETS, DataError, Dataset, Simulation, simulate, simulate_fisv
 from mag2.texts import TextFeatures
-
-# A dataset is what its file in mag2/data says of it: how it looks, and how it is read.
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (FS1000(), FisV(), RG(), LOGO())}
-READERS: dict[str, Callable[..., Dataset]] = {
-    "FS1000": read_fs1000,
-    "Fis-V": read_fisv,
-    "RG": read_rg,
-    "LOGO": lambda folder, target, **options: read_logo(folder, **options),
-}
 
 # The kinds of features that Table 6 compares, by their width, and those that lie in FS1000's folders as released.
 KINDS = {"C3D": 4096, "VGGish": 128, "TF": 768, "AST": 768, "I3D": 1024, "VST": 1024}
@@ -67,7 +43,7 @@ class Released:
         if features:
             options |= {FOLDERS[key]: None for key in FOLDERS if key not in features}
             options |= {FOLDERS[key]: self._place(FOLDERS[key], key, kind) for key, kind in features.items()}
-        return READERS[self.name](self.folder, target, **options)
+        return DATASETS[self.name].read(self.folder, target, **options)
 
     def _place(self, place: str, modality: str, kind: str) -> str:
         own = f"{place}_{kind}"
@@ -80,7 +56,10 @@ class Released:
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulated dataset; where `labels` names the folder of the real scores (Fis-V), features alone are simulated."""
+    """A simulated dataset; where `labels` names the folder of the real scores (Fis-V), features alone are simulated.
+
+    With `top1` it is aligned: it has vision_language features, which name that share of the actions.
+    """
 
     name: str
     clips: int
@@ -90,6 +69,7 @@ class Simulated:
     width: int
     seed: int = 0
     labels: Path | None = None
+    top1: float | None = None
 
     def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset:
         """Simulate it for one target."""
@@ -99,15 +79,17 @@ class Simulated:
         """The simulation itself, made once a process."""
         widths = {key: KINDS[kind] // NARROWER for key, kind in features.items()}
         if not features:
-            widths = dict.fromkeys(LAYOUTS[self.name].widths, self.width)
+            widths = dict.fromkeys(DATASETS[self.name].widths, self.width)
         return _simulation(self, tuple(widths.items()))
 
 
 @cache
 def _simulation(source: Simulated, widths: tuple[tuple[str, int], ...]) -> Simulation:
-    layout = LAYOUTS[source.name]
+    layout = DATASETS[source.name]()
     texts = TextFeatures.for_sport(layout.sport)
     options: dict[str, Any] = {"length": source.length, "seed": source.seed, "widths": dict(widths)}
+    if source.top1 is not None:
+        options |= {"aligned": True, "top1": source.top1}
     if source.labels is not None:
         return simulate_fisv(texts, labels=source.labels, **options)
     return simulate(texts, layout=layout, train=source.train, test=source.test, **options)

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from mag2.data import TARGETS
+from mag2.data.performances import VISION_LANGUAGE
 from mag2.guidance import CONTROLS
 from mag2.published import table
 from mag2.texts import TextFeatures
 from mag2.training.recipe import Recipe
+from mag2.weighting import SimilarityWeighted
 
 # A target of a dataset is written "FS1000/TES", the average over all targets of one "RG/average".
 AVERAGE = "average"
@@ -88,6 +91,13 @@ class Row:
     guided: bool = False
     control: str | None = None
 
+    def weighted(self) -> list["Row"]:
+        """The same row once more with edges weighted from outside, unpublished; none where it has no graph."""
+        line = Line(f"{self.line.key}-weighted", self.line.method, f"{self.line.variant} (weighted edges)".strip())
+        built = partial(build_weighted, build=self.build)
+        needs = (*self.needs, VISION_LANGUAGE)
+        return [replace(self, line=line, build=built, needs=needs)] if self.guided else []
+
     def controls(self) -> list["Row"]:
         """The same row once more for each control, unpublished; none where it has no graph."""
         told = {name: f"({name.replace('_', ' ')})" for name in CONTROLS}
@@ -99,6 +109,11 @@ class Row:
             )
             for name in (CONTROLS if self.guided else ())
         ]
+
+
+def build_weighted(inputs: Inputs, build: Callable[[Inputs], nn.Module]) -> nn.Module:
+    """A row's model whose graphs hear each text as much as the clip resembles it."""
+    return SimilarityWeighted(build(inputs), inputs.texts())
 
 
 @dataclass(frozen=True)
