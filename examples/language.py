@@ -4,8 +4,8 @@
 
 Every training is a small visual model (projection, context, MAG2, grade decoder) on TES of the aligned simulator, where
 a map from clips to the space of the texts exists, as CLIP has one. The complete graph is compared with its controls
-(texts zeroed, random, permuted; no edges), then with edges weighted by that similarity, the map spoilt until it names
-so many of the planted actions; there the same weights also carry random texts, zero texts and free values. Differences
+(texts zeroed, random, permuted, centred; no edges), then with edges weighted by that similarity, the map spoilt until
+it names so many of the planted actions; there the same weights also carry random texts, zero texts and free values. Differences
 are to the complete graph of the same seed. The data are simulated: they show what the mechanism can use, and nothing
 about the paper.
 """
@@ -29,7 +29,7 @@ from mag2.context import SharedSpecificContextEncoder
 from mag2.data import Dataset, Simulation, simulate
 from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
-from mag2.guidance import TEXT_CONTROLS
+from mag2.guidance import CONTROLS, TEXT_CONTROLS
 from mag2.projection import TokenProjection
 from mag2.training import Recipe, Run, fit
 from mag2.training.grid import Cell, run_grid
@@ -98,7 +98,7 @@ def data(seed: int) -> Dataset:
 def variants() -> dict[str, dict]:
     """What is trained, by name: first the complete graph, to which all others are compared."""
     rows: dict[str, dict] = {"complete graph": {}}
-    for control in ("zero_texts", "random_texts", "permuted_texts", "no_edges"):
+    for control in CONTROLS:
         rows[f"complete graph, {control.replace('_', ' ')}"] = {"control": control}
     for level in LEVELS:
         for values in VALUES:
