@@ -5,12 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mag2.attention import EncoderLayer
+
 
 class SharedSpecificContextEncoder(nn.Module):
     """A transformer encoder with a residual around the whole: E(x) + x (released code).
 
     The same module is called on the visual and on the audio clips: what it learns is shared, what it is given is
-    specific. Layers are torch's, post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
+    specific. Layers are torch's (`mag2.attention`), post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
 
     Shapes: (B, T, d) -> (B, T, d); clip_mask (B, T), True where a clip is real.
 
@@ -23,7 +25,7 @@ class SharedSpecificContextEncoder(nn.Module):
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 1, dropout: float = 0.3):
         super().__init__()
-        layer = nn.TransformerEncoderLayer(dim, n_heads, 3 * dim, dropout, batch_first=True)
+        layer = EncoderLayer(dim, n_heads, 3 * dim, dropout)
         self.encoder = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
 
     def forward(self, clips: Tensor, clip_mask: Tensor | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mag2.attention import DecoderLayer
 from mag2.projection import TokenProjection
 
 
@@ -127,7 +128,7 @@ def make_fusion(name: str, dim: int = 256, **sizes) -> nn.Module:
 
 def make_decoder(dim: int, n_heads: int, n_layers: int, dropout: float) -> nn.TransformerDecoder:
     """torch's transformer decoder as the paper uses it: post-norm, ReLU, feed-forward 3d, a last LayerNorm."""
-    layer = nn.TransformerDecoderLayer(dim, n_heads, 3 * dim, dropout, batch_first=True)
+    layer = DecoderLayer(dim, n_heads, 3 * dim, dropout)
     return nn.TransformerDecoder(layer, n_layers, nn.LayerNorm(dim))
 
 

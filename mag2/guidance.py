@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.dropout import dropout
 from mag2.plugin.hub import Pretrained
 from mag2.plugin.kinds import kind
 from mag2.plugin.origins import Origin, origin
@@ -229,7 +230,8 @@ class ActionGraphGuidance(nn.Module, Pretrained):
         return self.conv2(rows, edges).view(batch, n_nodes, -1)
 
     def _between(self, rows: Tensor) -> Tensor:
-        return F.dropout(rows.relu(), self.dropout, self.training)
+        # Dropout before ReLU, which keeps its zeros: the next layer's input is all that ReLU has to remember.
+        return dropout(rows, self.dropout, self.training).relu()
 
     def _heard(self, texts: Tensor | None) -> Tensor:
         """The texts (M, d) as the graph hears them: owned or given, projected and controlled."""
@@ -295,7 +297,7 @@ class FoldedGuidance(nn.Module, Pretrained):
         """Guide the clips."""
         _check_clips(clips, clip_mask, self.dim)
         first = _clip_rows(self.conv1, clips, self.text_sum1, self.n_texts, clip_mask)
-        first = F.dropout(first.relu(), self.dropout, self.training)
+        first = dropout(first, self.dropout, self.training).relu()
         return _clip_rows(self.conv2, first, self.text_sum2, self.n_texts, clip_mask)
 
     @property
@@ -409,7 +411,11 @@ def _clip_rows(conv: Any, clips: Tensor, text_sum: Tensor, n_texts: int, clip_ma
 def _weighted_clip_rows(
     conv: Any, clips: Tensor, texts: Tensor, clip_mask: Tensor | None, weights: "_Weights"
 ) -> Tensor:
-    """The same layer where clip i hears text m with weight w_im: the texts are mapped once, then weighed."""
+    """The same layer where clip i hears text m with weight w_im: the texts are mapped once, then weighed.
+
+    Where the weights of each clip have a sum of their own, so has the matrix W_r - W_l / n_i that maps it: a second
+    product over the clips cannot be saved, and the layer costs twice that of the complete graph.
+    """
     mapped, n_clips = F.linear(texts, conv.lin_l.weight), clips.shape[1]
     weight = weights.weight.to(clips.dtype)
     if weights.total is not None and clip_mask is None and n_clips > 1:

@@ -1,0 +1,1 @@
+"""The sections of `examples/benchmark.py`, one file each."""

@@ -1,0 +1,119 @@
+"""How everything is measured: the ways of one comparison in turn in one process, the median of several rounds."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Ways = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured on; the defaults are the paper's.
+
+    Attributes:
+        batch, clips, dim, heads: B, T, d and the heads of attention.
+        feature: the width of the features that are read.
+        lengths: the T of section `length`.
+        videos: of a dataset that is read; `crop`: None for the dataset's own crop length, or clips a video has here.
+        training: videos to train and test on, clips and epochs of section `bf16`.
+    """
+
+    batch: int = 64
+    clips: int = 95
+    dim: int = 256
+    heads: int = 8
+    feature: int = 768
+    lengths: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    videos: int = 120
+    crop: int | None = None
+    training: tuple[int, int, int, int] = (480, 400, 16, 40)
+
+
+PAPER = Sizes()
+TINY = Sizes(4, 6, 16, 2, 24, (4, 8), 12, 5, (12, 12, 5, 1))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a section is told: sizes, counted rounds, device, and whether to try `torch.compile`."""
+
+    sizes: Sizes
+    rounds: int
+    device: str
+    compile: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of a comparison: a number, its unit, and how it stands to the comparison's first way."""
+
+    way: str
+    value: float
+    unit: str
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several ways of doing one thing, and what there is to say about them."""
+
+    title: str
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+
+
+def timed(title: str, ways: Ways, plan: Plan, notes: tuple[str, ...] = ()) -> Comparison:
+    """The comparison of the median seconds of each way."""
+    medians = measure(ways, plan.rounds, plan.device)
+    first = next(iter(medians.values()))
+    return Comparison(title, [Row(way, 1000 * s, "ms", s / first) for way, s in medians.items()], notes)
+
+
+def measure(ways: Ways, rounds: int, device: str) -> dict[str, float]:
+    """Median seconds of each way, all in turn in every round, after one that does not count."""
+    timed = [{name: seconds(way, device) for name, way in ways.items()} for _ in range(rounds + 1)]
+    return {name: statistics.median(each[name] for each in timed[1:]) for name in ways}
+
+
+def seconds(way: Callable[[], object], device: str) -> float:
+    """How long one call takes."""
+    wait(device)
+    started = time.perf_counter()
+    way()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def wait(device: str) -> None:
+    """A GPU works behind our back."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_bytes(way: Callable[[], object], device: str) -> int:
+    """The most memory that one call holds at a time beyond what was there before it.
+
+    On a GPU the allocator's own count. On the CPU every allocation and release of torch's allocator during the call,
+    as its profiler records them, summed in order; scratch space that a matrix library takes for itself is not in it.
+    """
+    way()  # what stays for good (gradients' own storage, packed weights) is there from now on
+    if torch.device(device).type == "cuda":
+        wait(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        way()
+        wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        way()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
