@@ -5,9 +5,9 @@
 Every training is a small visual model (projection, context, MAG2, grade decoder) on TES of the aligned simulator, where
 a map from clips to the space of the texts exists, as CLIP has one. The complete graph is compared with its controls
 (texts zeroed, random, permuted, centred; no edges), then with edges weighted by that similarity, the map spoilt until
-it names so many of the planted actions; there the same weights also carry random texts, zero texts and free values. Differences
-are to the complete graph of the same seed. The data are simulated: they show what the mechanism can use, and nothing
-about the paper.
+it names so many of the planted actions; there the same weights also carry random texts, zero texts and free values.
+Differences are to the complete graph of the same seed. The data are simulated: they show what the mechanism can use,
+and nothing about the paper.
 """
 
 import argparse

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 from mag2.data import DATASETS
-from mag2.training.command import ALIGNED_WIDTH
 from mag2.training.sources import simulated
 
 
@@ -30,9 +29,7 @@ def main() -> int:
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:
-        # Aligned features have room for the space of the shipped texts.
-        aligned = {} if options.top1 is None else {"top1": options.top1, "width": ALIGNED_WIDTH}
-        source = simulated(options.dataset, seed=options.seed, labels=options.labels, **aligned)
+        source = simulated(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
         source.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")

@@ -4,13 +4,17 @@
     python examples/tables.py --data FS1000=/path/FS1000 RG=/path/RG LOGO=/path/LOGO
 
 A table is run where one of its datasets is there. `--tables` chooses; every other option is handed to each table as
-its own command takes it (`python examples/table1.py --help`). A run that was stopped goes on from its folder.
+its own command takes it (`python examples/table1.py --help`). A table that cannot be run does not stop the others: the
+page says why. A run that was stopped goes on from its folder.
 """
 
 import argparse
+import contextlib
+import io
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from logo import LOGO
 from table1 import TABLE1
@@ -21,37 +25,88 @@ from table5 import TABLE5
 from table6 import TABLE6
 
 from mag2.checkpoints import write_atomically
+from mag2.data import DATASETS
 from mag2.training.command import default_out, main
+from mag2.training.tables import Table
 
 TABLES = {table.name.removeprefix("table"): table for table in (TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, LOGO)}
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the tables and write the page."""
+    options, handed = _parser().parse_known_args(arguments)
+    folders = dict(given.partition("=")[::2] for given in options.data)
+    for name, folder in folders.items():
+        if name not in DATASETS or not folder:
+            print(f"tables.py: error: --data wants DATASET=FOLDER, of {', '.join(DATASETS)}", file=sys.stderr)
+            return 2
+    chosen = {name: TABLES[name] for name in options.tables if not folders or set(folders) & set(TABLES[name].targets)}
+    if not chosen:
+        print(
+            f"tables.py: error: none of these tables is of {', '.join(folders)}; run one alone on it", file=sys.stderr
+        )
+        return 2
+    out = options.out or default_out("tables", bool(folders))
+    status, pages, started = 0, {}, time.monotonic()
+    for name, table in chosen.items():
+        given = [f"{dataset}={folder}" for dataset, folder in folders.items() if dataset in table.targets]
+        ended, pages[name] = _page(table, out / table.name, [*(["--data", *given] if given else []), *handed])
+        status = max(status, ended)
+        if ended == STOPPED:
+            return ended
+        # After every table, so that what there is can be read.
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically("\n".join(["# The tables of the paper", "", *pages.values()]), out / "tables.md")
+    print(f"Written: {out / 'tables.md'}, after {(time.monotonic() - started) / 60:.1f} min")
+    return status
+
+
+STOPPED = 130  # what a command ends with that was interrupted
+
+
+def _page(table: Table, out: Path, arguments: list[str]) -> tuple[int, str]:
+    """Run a table: its exit status, and its page with headings one level lower."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(_Both(sys.stderr, said)):
+            status = main(table, [*arguments, "--out", str(out)])
+    except SystemExit as stop:
+        sentence = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        return int(stop.code or 0), f"## {table.title}: not run\n\n{sentence}\n"
+    page = out / f"{table.name}.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else f"# {table.title}: stopped\n"
+    return status, f"#{text}".replace("\n#", "\n##")
+
+
+class _Both(io.TextIOBase):
+    """What is written to it goes to two places."""
+
+    def __init__(self, shown: TextIO, kept: TextIO):
+        self.shown, self.kept = shown, kept
+
+    def write(self, text: str) -> int:
+        self.kept.write(text)
+        return self.shown.write(text)
+
+    def flush(self) -> None:
+        self.shown.flush()
+
+    def isatty(self) -> bool:
+        return self.shown.isatty()
+
+    def fileno(self) -> int:
+        return self.shown.fileno()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE")
-    parser.add_argument("--data", nargs="+", default=[], metavar="DATASET=FOLDER")
-    parser.add_argument("--out", type=Path, help="a folder in which every table gets one of its own")
-    options, handed = parser.parse_known_args(arguments)
-    folders = dict(given.partition("=")[::2] for given in options.data)
-    out = options.out or default_out("tables", bool(folders))
-    status, pages, started = 0, [], time.monotonic()
-    for name in options.tables:
-        table = TABLES[name]
-        data = [f"{dataset}={folder}" for dataset, folder in folders.items() if dataset in table.targets]
-        if folders and not data:
-            print(f"{table.title} wants {' or '.join(table.targets)}: left out", file=sys.stderr)
-            continue
-        given = ["--data", *data] if data else []
-        status = max(status, main(table, [*given, "--out", str(out / table.name), *handed]))
-        pages.append((out / table.name / f"{table.name}.md").read_text(encoding="utf-8"))
-    # Each page is headed by its table; one heading stands above them all.
-    below = [f"#{page}".replace("\n#", "\n##") for page in pages]
-    write_atomically("\n".join(["# The tables of the paper", "", *below]), out / "tables.md")
-    print(f"Written: {out / 'tables.md'}, after {(time.monotonic() - started) / 60:.1f} min")
-    return status
+    add = parser.add_argument
+    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {' '.join(TABLES)}")
+    add("--data", nargs="+", default=[], metavar="DATASET=FOLDER", help="folders in the released layouts")
+    add("--out", type=Path, help="a folder in which every table gets one of its own")
+    return parser
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from mag2 import TextFeatures
 from mag2.alignment import Timeline, clip_text_similarity, name_actions
-from mag2.data import TARGETS, Dataset, simulate
+from mag2.data import DATASETS, TARGETS, Dataset, simulate
 from mag2.data.sources import map_npy
-from mag2.training.sources import LAYOUTS, READERS
 from mag2.vocabulary import ACTIONS
 
 # A simulation of a size for two cores; the shipped texts are 384 wide, and aligned features are no narrower.
@@ -53,7 +52,7 @@ def simulated(options: argparse.Namespace) -> Timeline:
     """The timeline of the test videos of an aligned simulation."""
     if options.texts is not None:
         raise ValueError("a simulation is made of the shipped texts; --texts goes with --data")
-    layout = LAYOUTS[options.dataset]
+    layout = DATASETS[options.dataset]()
     texts = TextFeatures.for_sport(layout.sport)
     widths = {key: width for key, width in WIDTHS.items() if key in layout.widths}
     simulation = simulate(
@@ -67,9 +66,9 @@ def simulated(options: argparse.Namespace) -> Timeline:
 
 def read(options: argparse.Namespace) -> Timeline:
     """The timeline of a split's videos in a folder."""
-    layout = LAYOUTS[options.dataset]
+    layout = DATASETS[options.dataset]()
     texts = visual_texts(options.texts, layout.sport)
-    dataset = READERS[options.dataset](options.data, options.target)
+    dataset = DATASETS[options.dataset].read(options.data, options.target)
     return name(dataset, texts, int(getattr(dataset, options.split).lengths.max()), split=options.split)
 
 
@@ -91,7 +90,7 @@ def name(
         warnings.simplefilter("ignore", UserWarning)  # the command says it in its own words
         return name_actions(
             clip_text_similarity(seen, texts),
-            ACTIONS[LAYOUTS[dataset.name].sport],
+            ACTIONS[DATASETS[dataset.name].sport],
             planted=planted,
             clip_mask=mask,
             videos=performances.names,
@@ -158,7 +157,7 @@ def _parser() -> _Parser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, help="folder of a dataset in its released layout, with vision_language features")
-    add("--dataset", choices=LAYOUTS, default="FS1000", help="whose layout, or which to simulate (default FS1000)")
+    add("--dataset", choices=DATASETS, default="FS1000", help="whose layout, or which to simulate (default FS1000)")
     add("--target", help="a target of the dataset, its first by default; of RG's apparatuses each has its own videos")
     add("--split", choices=("train", "test"), default="test", help="of --data (default test)")
     add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or an encoder's name")

@@ -22,7 +22,7 @@ from mag2.data import TARGETS
 from mag2.guidance import CONTROLS, ActionGraphGuidance
 from mag2.published import table
 from mag2.texts import TextFeatures
-from mag2.training import command
+from mag2.training import command, sources
 from mag2.training.grid import Cell, Outcome
 from mag2.training.report import PROTOCOLS, table_page
 from mag2.training.sources import KINDS, SIZES, SIZES_OF, Released, simulated
@@ -142,6 +142,9 @@ def test_the_costs_of_table_1_are_counted_not_written():
     by_hand = 2 * 2 * (95 * 256 * 128 * 2 + 42 * 256 * 128 * 2 + 2 * 256 * 128)
     assert operations == pytest.approx(by_hand, rel=0.05)
     shared, dual = cost("shared_transformer"), cost("dual_transformer")
+    # Query and output maps at 95 clips, key and value maps at 137 nodes, two products of attention, feed-forward 3d.
+    attention = 2 * 95 * 256**2 + 2 * 137 * 256**2 + 2 * 95 * 137 * 256
+    assert dual[1] == 2 * 2 * (attention + 2 * 95 * 256 * 3 * 256)
     assert dual[0] == 2 * shared[0]
     assert dual[1] == shared[1], "the shared one runs twice as well"
     assert "1.20 M, 0.59 G" in TABLE1.facts()
@@ -437,11 +440,72 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
     status, out, _ = run(TABLE4, *arguments, "--out", tmp_path / "memory")
     assert status == 0
     assert "| 3-weighted | CoFInAl +MAG2 (weighted edges) |" in out
-    simulated("FS1000", top1=0.6, width=384).simulation().write(tmp_path / "data")
+    simulated("FS1000", top1=0.6).simulation().write(tmp_path / "data")
     data = ("--data", tmp_path / "data", "--clips", "8", "--size", "small")
     status, _, _ = run(TABLE4, *arguments, *data, "--out", tmp_path / "disk")
     assert status == 0
     assert [r["mse"] for r in results(tmp_path / "disk")] == [r["mse"] for r in results(tmp_path / "memory")]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_table_has_rows_with_weighted_edges(run, tmp_path, table):
+    row = next(row for row in table.rows if row.guided)
+    dataset, targets = next(iter(table.targets.items()))
+    where = ("--datasets", dataset, "--targets", targets[0], "--rows", row.line.key)
+    status, out, _ = run(table, *where, "--weighted", "50", "--out", tmp_path)
+    assert status == 0
+    assert "(weighted edges)" in out
+    assert "the simulated vision_language features name 50% of the planted actions" in out
+
+
+def test_weighted_rows_want_texts_of_the_same_space(run, tmp_path):
+    given = ("--rows", "3", "--targets", "TES", "--weighted", "--texts", "random:0", "--out", tmp_path / "out")
+    status, _, err = run(TABLE4, *given)
+    assert status == 2
+    assert "vision_language features are 384 wide, the texts of random:0 64; name the encoder" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_dataset_may_have_texts_of_its_own(run, tmp_path):
+    rows = {
+        name: TextFeatures.for_sport(sport).rows
+        for name, sport in (("a", "figure_skating"), ("b", "rhythmic_gymnastics"))
+    }
+    for name, value in rows.items():
+        torch.save(value, tmp_path / f"{name}.npy")
+    arguments = ("--rows", "d", "--targets", "TES", "Ball")
+    given = (f"FS1000={tmp_path / 'a.npy'}", f"RG={tmp_path / 'b.npy'}")
+    assert run(TABLE3, *arguments, "--texts", *given, "--out", tmp_path / "own")[0] == 0
+    assert run(TABLE3, *arguments, "--out", tmp_path / "shipped")[0] == 0
+    assert [r["mse"] for r in results(tmp_path / "own")] == [r["mse"] for r in results(tmp_path / "shipped")]
+    status, _, err = run(TABLE3, *arguments, "--texts", given[0], "RG=random:0", "--out", tmp_path / "own")
+    assert status == 2
+    assert "holds results of other data, crops or texts (texts of RG)" in err
+
+
+def test_real_and_simulated_data_do_not_stand_in_one_table(run, released):
+    (released / "RG" / "SIMULATED.txt").write_text("")
+    data = (
+        "--data",
+        f"FS1000={released / 'FS1000'}",
+        f"RG={released / 'RG'}",
+        "--clips",
+        "8",
+        "--out",
+        released / "out",
+    )
+    status, _, err = run(TABLE3, "--rows", "d", *data)
+    assert status == 2
+    assert "simulated and real data do not stand in one table" in err
+
+
+def test_a_mean_of_fewer_seeds_says_so(run, tmp_path):
+    arguments = ("--targets", "TES", "--datasets", "FS1000", "--out", tmp_path)
+    run(TABLE3, "--rows", "a", "--seeds", "0", "1", *arguments)
+    status, out, _ = run(TABLE3, "--rows", "d", *arguments)
+    assert status == 0
+    lines = [line for line in out.splitlines() if line.startswith(("| a |", "| d |"))]
+    assert all(("[n = 1]" in line) == line.startswith("| d |") for line in lines)
 
 
 def test_weighted_rows_want_features_to_weigh_by(run, released):
@@ -450,20 +514,30 @@ def test_weighted_rows_want_features_to_weigh_by(run, released):
     assert "row 3-weighted (CoFInAl +MAG2 (weighted edges)) needs vision_language features" in err
 
 
-def test_features_of_another_kind_lie_beside_the_released_ones(run, released):
+def test_features_of_another_kind_lie_beside_the_released_ones(run, released, monkeypatch):
     kinds = {"visual": "C3D", "audio": "VGGish"}
-    simulation = simulated("FS1000").simulation(kinds)
-    simulation.write(released / "other")
+    monkeypatch.setattr(sources, "NARROWER", 1)
+    simulated("FS1000").simulation(kinds).write(released / "other")
     data = released / "FS1000"
     (released / "other" / "video").rename(data / "video_C3D")
     (released / "other" / "audio").rename(data / "audio_VGGish")
     source = Released("FS1000", data, 8)
-    assert source.dataset("TES", kinds).train.widths == {"visual": 512, "audio": 16}
-    assert source.dataset("TES", {"visual": "TF", "audio": "AST"}).train.widths == {"visual": 128, "audio": 128}
+    assert source.dataset("TES", kinds).train.widths == {"visual": 4096, "audio": 128}
+    with pytest.raises(ValueError, match="are 128 wide, TF has 768: put TF features into video_TF"):
+        source.dataset("TES", {"visual": "TF", "audio": "AST"})
     arguments = ("--data", data, "--clips", "8", "--size", "small", "--targets", "TES")
-    status, out, _ = run(TABLE6, "--rows", "6", "8", *arguments, "--out", released / "out")
+    status, out, _ = run(TABLE6, "--rows", "6", *arguments, "--out", released / "out")
     assert status == 0
     assert "(0.900, " in out
+
+
+def test_kinds_of_features_belong_to_a_dataset(run, released):
+    status, _, err = run(TABLE6, "--rows", "1", "--data", f"LOGO={released / 'LOGO'}", "--out", released / "out")
+    assert status == 2
+    assert "LOGO has no audio features: choose other rows" in err
+    status, _, err = run(TABLE6, "--rows", "1", "--data", f"RG={released / 'RG'}", "--out", released / "out")
+    assert status == 2
+    assert "video_TF: put the TF features there" in err
 
 
 @pytest.mark.parametrize(
@@ -511,9 +585,6 @@ def test_two_runs_at_once_in_one_folder_are_refused(run, tmp_path):
 
 
 def test_one_page_has_all_tables(run, tmp_path):
-    status, _, err = run(run_all, "--tables", "3", "--rows", "zzz", "--out", tmp_path / "none")
-    assert status == 2, "what a table does not know is refused by its own command"
-    assert "unknown row 'zzz'" in err
     status, out, _ = run(run_all, "--tables", "2", "logo", "--seeds", "1", "--out", tmp_path)
     assert status == 0
     assert f"Written: {tmp_path / 'tables.md'}" in out
@@ -524,6 +595,33 @@ def test_one_page_has_all_tables(run, tmp_path):
         "## LOGO, visual only: SIMULATED data, not LOGO itself",
     ]
     assert len(list(csv.DictReader((tmp_path / "table2" / "results.csv").open()))) == 2 * 6 * 6
+
+
+def test_a_table_that_cannot_be_run_stops_no_other(run, released):
+    data = ("--data", f"FS1000={released / 'FS1000'}", f"LOGO={released / 'LOGO'}", "--clips", "8", "--size", "small")
+    status, _, err = run(run_all, "--tables", "6", "logo", *data, "--out", released / "out")
+    assert status == 2
+    assert "Traceback" not in err
+    page = (released / "out" / "tables.md").read_text()
+    assert "## Table 6: not run" in page
+    assert "128 wide, TF has 768: put TF features into video_TF, or choose other rows" in page
+    assert "## LOGO, visual only: LOGO" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data", "/path/FS1000"], "--data wants DATASET=FOLDER"),
+        (["--data", "FS100=x"], "--data wants DATASET=FOLDER"),
+        (["--data", "Fis-V=x"], "none of these tables is of Fis-V; run one alone on it"),
+    ],
+)
+def test_all_tables_refuse_in_one_sentence(run, tmp_path, arguments, sentence):
+    status, stdout, err = run(run_all, *arguments, "--out", tmp_path / "out")
+    assert (status, stdout) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_average_of_a_page_is_fishers():

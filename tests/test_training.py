@@ -234,5 +234,15 @@ def test_a_text_tower_trains_at_a_share_of_the_rate():
     model[1].lr_scale = 0.01
     groups = Recipe("adam", lr=0.5).make_optimizer(model).param_groups
     assert {group["lr"]: len(group["params"]) for group in groups} == {0.5: 2, 0.005: 2}
+    optimizer = Recipe("adam", lr=0.5).make_optimizer(model)
+    schedule = Recipe("adam", lr=0.5).make_schedule(optimizer, 4)
+    rates = []
+    for _ in range(5):
+        rates.append(schedule.get_last_lr())
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx([0.5, 0.005]), "the whole rate first, which is the one that is logged"
+    assert rates[2] == pytest.approx([0.5 * 0.505, 0.005 * 0.505])
+    assert rates[4] == pytest.approx([0.005, 0.00005])
     model[1].requires_grad_(False)
     assert [len(group["params"]) for group in Recipe("adam", lr=0.5).make_optimizer(model).param_groups] == [2]

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from mag2.checkpoints import alone_in, read_json, write_atomically
 from mag2.data import DATASETS, TARGETS, Dataset
+from mag2.data.performances import VISION_LANGUAGE
 from mag2.training.fit import Epoch, Run
 from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
 from mag2.training.recipe import published_epochs
@@ -31,7 +33,6 @@ from mag2.training.tables import Inputs, Line, Row, Table, key
 
 SIMULATED_EPOCHS = 12
 SMALL_BATCH = 16
-ALIGNED_WIDTH = 384  # of simulated features that are to have the shipped texts' space in them
 
 
 def main(table: Table, arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def main(table: Table, arguments: Sequence[str] | None = None) -> int:
         parser.error(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print(
-            f"\nstopped; the same command goes on from {options.out or default_out(table.name, bool(options.data))}",
+            f"\nstopped; the same command goes on from {_out(table, options)}",
             file=sys.stderr,
         )
         return 130
@@ -60,18 +61,20 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     _check_device(options.device)
     # Every fault of the data and of the texts shows here, before anything is written.
     datasets = _datasets(rows, sources, targets)
-    _check_modalities(rows, datasets)
-    _check_texts(options.texts, sources)
+    _check_kinds(datasets)
+    encoders, settings = _texts(options, sources), _settings(options, datasets)
+    small = settings["size"] == "small"
+    prints = _prints(datasets, encoders)
+    _check_models(rows, datasets, encoders, small)
     epochs = {key(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
-    out = options.out or default_out(table.name, bool(options.data))
-    settings = _settings(options, datasets)
-    with _claimed(out, settings, datasets, _asked(options, rows, epochs)):
+    out = _out(table, options)
+    with _claimed(out, settings, prints, _asked(options, rows, epochs)):
         work = partial(
             train_cell,
             rows=rows,
             sources=sources,
-            encoder=options.texts,
-            small=settings["size"] == "small",
+            encoders=encoders,
+            small=small,
             epochs=epochs,
             device=options.device,
             precision=settings["precision"],
@@ -101,7 +104,7 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
         if settings["size"] == "paper"
         else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
     )
-    notes = page_notes(seeds, shown, size, f"texts: {settings['texts']}", simulated=settings["simulated"])
+    notes = page_notes(seeds, shown, size, simulated=settings["simulated"])
     title = page_title(table.title, targets, simulated=settings["simulated"])
     page = table_page(title, notes, lines, targets, shown, table.metrics)
     if table.facts is not None:
@@ -122,7 +125,7 @@ def train_cell(
     *,
     rows: Mapping[str, Row],
     sources: Mapping[str, Source],
-    encoder: str,
+    encoders: Mapping[str, str],
     small: bool,
     epochs: Mapping[str, int],
     device: str,
@@ -136,7 +139,7 @@ def train_cell(
     dataset = sources[name].dataset(target, row.features)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
-        model = row.build(Inputs(DATASETS[name].sport, dataset.train.widths, small, row.control, encoder))
+        model = row.build(_inputs(row, dataset, encoders, small))
     run = Run(
         epochs=epochs[cell.target],
         seed=cell.seed,
@@ -159,6 +162,8 @@ def train_cell(
         "train": len(dataset.train),
         "test": len(dataset.test),
         "clips": dataset.train.clips,
+        "texts": encoders[name],
+        "top1": getattr(sources[name], "top1", None) if VISION_LANGUAGE in row.needs else None,
         "data": _data(dataset, sources[name]),
         "fingerprint": dataset.fingerprint,
     }
@@ -231,9 +236,9 @@ def _sources(table: Table, options: argparse.Namespace) -> dict[str, Source]:
         names = _chosen("dataset", options.datasets or list(table.targets), DATASETS)
         if options.labels is not None and "Fis-V" not in names:
             raise ValueError("--labels are Fis-V's real scores; ask for them with --datasets Fis-V")
-        aligned = {} if options.weighted is None else {"top1": options.weighted / 100, "width": ALIGNED_WIDTH}
+        top1 = None if options.weighted is None else options.weighted / 100
         return {
-            name: simulated(name, labels=options.labels if name == "Fis-V" else None, **clips, **aligned)
+            name: simulated(name, labels=options.labels if name == "Fis-V" else None, top1=top1, **clips)
             for name in names
         }
     if options.labels is not None:
@@ -253,6 +258,18 @@ def _sources(table: Table, options: argparse.Namespace) -> dict[str, Source]:
         for name, folder in folders.items()
         if options.datasets is None or name in options.datasets
     }
+
+
+def _texts(options: argparse.Namespace, sources: Mapping[str, Source]) -> dict[str, str]:
+    """The text encoder of each dataset: its own, DATASET=ENCODER, or the one that is named without a dataset."""
+    encoders = dict.fromkeys(sources, "shipped")
+    for given in sorted(options.texts, key=lambda given: given.partition("=")[0] in DATASETS):
+        name, equals, encoder = given.partition("=")
+        if equals and name in DATASETS:
+            encoders |= {name: encoder} if name in sources else {}
+        else:
+            encoders = dict.fromkeys(sources, given)
+    return encoders
 
 
 def _targets(table: Table, options: argparse.Namespace, sources: Mapping[str, Source]) -> list[str]:
@@ -285,20 +302,48 @@ def _check_device(name: str) -> None:
         raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
 
 
-def _check_modalities(rows: Mapping[str, Row], datasets: Mapping[str, Dataset]) -> None:
-    for dataset in datasets.values():
+def _check_kinds(datasets: Mapping[str, Dataset]) -> None:
+    if len({dataset.simulated for dataset in datasets.values()}) > 1:
+        names = [f"{dataset.name} {'is' if dataset.simulated else 'is not'}" for dataset in datasets.values()]
+        raise ValueError(
+            f"simulated and real data do not stand in one table, and here {', '.join(dict.fromkeys(names))} simulated"
+        )
+
+
+def _check_models(
+    rows: Mapping[str, Row], datasets: Mapping[str, Dataset], encoders: Mapping[str, str], small: bool
+) -> None:
+    """Build every model once: features or texts that it cannot take show here, and not after hours of other rows."""
+    seen = set()
+    for wanted, dataset in datasets.items():
         for row in rows.values():
-            missing = [name for name in row.needs if name not in (row.features or dataset.train.widths)]
+            widths = dataset.train.widths
+            place = (dataset.name, row.line.key, *widths.items())
+            if wanted != _wanted(key(dataset.name, dataset.target), row) or place in seen:
+                continue
+            seen.add(place)
+            missing = [name for name in row.needs if name not in widths]
             if missing:
                 raise ValueError(
                     f"row {row.line.key} ({row.line.name}) needs {missing[0]} features, and {dataset.name} here has "
-                    f"{', '.join(dataset.train.widths)}; add their folder, or choose other rows with --rows"
+                    f"{', '.join(widths)}; add their folder, or choose other rows with --rows"
                 )
+            with torch.random.fork_rng():
+                row.build(_inputs(row, dataset, encoders, small))
 
 
-def _check_texts(encoder: str, sources: Mapping[str, Source]) -> None:
-    for sport in {DATASETS[name].sport for name in sources}:
-        Inputs(sport, {}, encoder=encoder).texts()
+def _inputs(row: Row, dataset: Dataset, encoders: Mapping[str, str], small: bool) -> Inputs:
+    sport = DATASETS[dataset.name].sport
+    return Inputs(sport, dataset.train.widths, small, row.control, encoders[dataset.name])
+
+
+def _prints(datasets: Mapping[str, Dataset], encoders: Mapping[str, str]) -> dict[str, str]:
+    """What data and texts the results are of, in a few letters each."""
+    texts = {}
+    for name, encoder in encoders.items():
+        rows = Inputs(DATASETS[name].sport, {}, encoder=encoder).texts().rows
+        texts[f"texts of {name}"] = hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()[:16]
+    return texts | {name: dataset.fingerprint for name, dataset in datasets.items()}
 
 
 def _settings(options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
@@ -308,7 +353,6 @@ def _settings(options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> d
         "epochs": options.epochs,
         "size": options.size or ("paper" if options.data else "small"),
         "precision": "bfloat16" if options.bf16 else "float32",
-        "texts": options.texts,
     }
 
 
@@ -331,24 +375,22 @@ def _asked(options: argparse.Namespace, rows: Mapping[str, Row], epochs: Mapping
 
 
 @contextlib.contextmanager
-def _claimed(
-    out: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset], asked: dict[str, Any]
-) -> Iterator[None]:
+def _claimed(out: Path, settings: dict[str, Any], prints: Mapping[str, str], asked: dict[str, Any]) -> Iterator[None]:
     """Hold the folder and add to it how to repeat this run; refuse one of other settings, or where a run is at work."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder with --out")
     path = out / "settings.json"
-    _check_settings(path, settings, datasets)
+    _check_settings(path, settings, prints)
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        before = _check_settings(path, settings, datasets)
-        fingerprints = before.get("fingerprints", {}) | {name: data.fingerprint for name, data in datasets.items()}
+        before = _check_settings(path, settings, prints)
+        fingerprints = before.get("fingerprints", {}) | dict(prints)
         record = {"settings": settings, "fingerprints": fingerprints, "runs": [*before.get("runs", []), asked]}
         write_atomically(json.dumps(record, indent=1) + "\n", path)
         yield
 
 
-def _check_settings(path: Path, settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def _check_settings(path: Path, settings: dict[str, Any], prints: Mapping[str, str]) -> dict[str, Any]:
     """What an earlier run left in the file, which must be of the same settings and data."""
     if not path.is_file():
         return {}
@@ -360,9 +402,9 @@ def _check_settings(path: Path, settings: dict[str, Any], datasets: Mapping[str,
             f"give another --out"
         )
     known = before["fingerprints"]
-    other = [name for name, dataset in datasets.items() if known.get(name, dataset.fingerprint) != dataset.fingerprint]
+    other = [name for name, value in prints.items() if known.get(name, value) != value]
     if other:
-        raise ValueError(f"{out} holds results of other data, or crops, of {other[0]}; give another --out")
+        raise ValueError(f"{out} holds results of other data, crops or texts ({other[0]}); give another --out")
     return before
 
 
@@ -383,6 +425,13 @@ def default_out(name: str, real: bool) -> Path:
     return Path("runs") / (name if real else f"{name}-simulated")
 
 
+def _out(table: Table, options: argparse.Namespace) -> Path:
+    # Simulated data with features to weigh by are other data.
+    usual = default_out(table.name, bool(options.data))
+    apart = options.weighted is not None and not options.data
+    return options.out or (usual.with_name(f"{usual.name}-weighted") if apart else usual)
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"
 
@@ -397,7 +446,6 @@ class _Parser(argparse.ArgumentParser):
 def _parser(table: Table) -> argparse.ArgumentParser:
     parser = _Parser(
         description=f"{table.title}. Without --data it trains on simulated data and says so everywhere.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     rows = ", ".join(f"{row.line.key} ({row.line.name})" for row in table.rows)
     default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in table.targets.items())
@@ -434,11 +482,13 @@ def _parser(table: Table) -> argparse.ArgumentParser:
     )
     add(
         "--texts",
-        default="shipped",
+        nargs="+",
+        default=["shipped"],
         metavar="ENCODER",
-        help="text features: shipped, an authors' file, or an encoder such as open_clip:ViT-B-16/openai",
+        help="text features: shipped (MiniLM), an authors' file, or an encoder such as open_clip:ViT-B-16/openai; "
+        "DATASET=ENCODER for one dataset",
     )
-    add("--seeds", nargs="+", type=_at_least(0), default=[0], metavar="SEED", help="one training for each")
+    add("--seeds", nargs="+", type=_at_least(0), default=[0], metavar="SEED", help="one training for each (0)")
     add(
         "--epochs",
         type=_at_least(1),
@@ -450,17 +500,21 @@ def _parser(table: Table) -> argparse.ArgumentParser:
         choices=("paper", "small"),
         help="models as wide as in their papers, or narrow; small on simulated data",
     )
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to train")
+    add(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where to train (a GPU where there is one)",
+    )
     add(
         "--workers",
         type=_at_least(1),
         default=_default_workers(),
-        help="trainings at a time, in processes of their own",
+        help="trainings at a time, in processes of their own (one a core, or 1 on a GPU)",
     )
     add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
     add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
     add("--bf16", action="store_true", help="bfloat16 autocast")
-    add("--compile", action="store_true", help="run the models through torch.compile")
+    add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
     add("--keep-weights", action="store_true", help="keep every trained model (checkpoint.pt)")
     return parser
 
@@ -471,8 +525,8 @@ def _default_workers() -> int:
 
 def _at_least(least: int) -> Callable[[str], int]:
     def whole(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        if not text.isdecimal() or not least <= int(text) < 2**31:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}, and below 2^31")
         return int(text)
 
     return whole

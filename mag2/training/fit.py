@@ -52,7 +52,7 @@ class History:
 
 @dataclass(frozen=True)
 class Run:
-    """How a training runs, apart from what is trained: none of it but `seed` and `precision` changes the numbers.
+    """How a training runs, apart from what is trained; only `epochs`, `seed` and `precision` change the numbers.
 
     Attributes:
         epochs: how many. seed: of weights' dropout, order and crops; the model's initial weights are the caller's.

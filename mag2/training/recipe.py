@@ -1,11 +1,12 @@
 """Training recipes: the optimizer, its schedule and the batch, as each paper's released code has them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, StepLR
 
 from mag2.published import recipes
 
@@ -54,6 +55,9 @@ class Recipe:
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(wanted, self.lr, weight_decay=self.weight_decay, fused=True)
 
+    def _share(self, part: float) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * part)) / 2
+
     def _groups(self, model: nn.Module) -> list[Any]:
         scales = {p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()}
         by_scale: dict[Any, list[nn.Parameter]] = {}
@@ -62,10 +66,14 @@ class Recipe:
                 by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
         if set(by_scale) <= {1.0}:
             return by_scale.get(1.0, [])
-        return [{"params": some, "lr": scale * self.lr} for scale, some in by_scale.items()]
+        # The whole rate first: it is the one that is logged.
+        return [{"params": by_scale[scale], "lr": scale * self.lr} for scale in sorted(by_scale, reverse=True)]
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
         """The schedule, stepped once an epoch."""
+        if self.schedule == "cosine" and len(optimizer.param_groups) > 1:
+            # A floor that is a share of the rate, each group's own.
+            return LambdaLR(optimizer, lambda epoch: self._share(epoch / epochs))
         if self.schedule == "cosine":
             return CosineAnnealingLR(optimizer, epochs, eta_min=self.final * self.lr)
         every = self.step if self.schedule == "step" else epochs + 1

@@ -123,7 +123,14 @@ def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str
         notes.append(
             f"- {dataset}: {train} training and {test} test performances, {clips} clips each; epochs: {epochs}."
         )
-    return [*notes, f"- {'; '.join((told, *settings))}."]
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    encoders = sorted({result["texts"].replace("shipped", "MiniLM, shipped with the library") for result in results})
+    notes.append(f"- {'; '.join((told, *settings))}; texts: {', '.join(encoders)}.")
+    shares = sorted({result["top1"] for result in results if result["top1"] is not None})
+    if shares:
+        named = ", ".join(f"{share:.0%}" for share in shares)
+        notes.append(f"- Weighted edges: the simulated vision_language features name {named} of the planted actions.")
+    return notes
 
 
 _COUNTS = ("train", "test", "clips")
@@ -132,7 +139,7 @@ _COUNTS = ("train", "test", "clips")
 def _simulated_note(outcomes: Sequence[Outcome]) -> str:
     told = {outcome.result["data"] for outcome in outcomes if outcome.result is not None}
     real = [data.partition(" ")[0] for data in sorted(told) if not data.startswith("simulated")]
-    what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated features and scores."
+    what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
     return (
         f"**{what}** They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
         "not printed here."
@@ -154,6 +161,7 @@ def _table(
     lines: Sequence[Line], targets: Sequence[str], outcomes: Sequence[Outcome], protocol: str, metric: str
 ) -> str:
     columns = _columns(targets)
+    n_seeds = len({outcome.cell.seed for outcome in outcomes})
     rows = [["Row", "Method", *_headings(columns)], ["---"] * 2 + ["---:"] * len(columns)]
     for line in lines:
         values = {target: _values(outcomes, line.key, target, protocol, metric) for target in targets}
@@ -162,7 +170,7 @@ def _table(
         shown = []
         for column, members in columns.items():
             by_seed = values[column] if column in values else _averages([values[t] for t in members], metric)
-            shown.append(_shown(by_seed, line.published.get(column, {}).get(metric), METRICS[metric][2]))
+            shown.append(_shown(by_seed, n_seeds, line.published.get(column, {}).get(metric), METRICS[metric][2]))
         rows.append([line.key, line.name, *shown])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     compared = any(line.published for line in lines)
@@ -205,7 +213,8 @@ def _averages(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, f
     return {seed: average([by_seed[seed] for by_seed in values]) for seed in sorted(seeds)}
 
 
-def _shown(by_seed: Mapping[int, float], reference: float | None, digits: int) -> str:
+def _shown(by_seed: Mapping[int, float], n_seeds: int, reference: float | None, digits: int) -> str:
+    """Mean and spread; how many seeds they are of where some are missing, or their number is nan."""
     measured = [value for value in by_seed.values() if not math.isnan(value)]
     if not measured:
         return "nan" if by_seed else ""
@@ -213,6 +222,8 @@ def _shown(by_seed: Mapping[int, float], reference: float | None, digits: int) -
     text = f"{mean:.{digits}f}"
     if len(measured) > 1:
         text += f" ± {stdev(measured):.{digits}f}"
+    if len(measured) < n_seeds:
+        text += f" [n = {len(measured)}]"
     if reference is not None:
         text += f" ({reference:.{digits}f}, {mean - reference:+.{digits}f})"
     return text

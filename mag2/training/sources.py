@@ -9,15 +9,17 @@ from typing import Any, Protocol
 from mag2.data import DATASETS, DataError, Dataset, Simulation, simulate, simulate_fisv
 from mag2.texts import TextFeatures
 
-# The kinds of features that Table 6 compares, by their width, and those that lie in FS1000's folders as released.
+# The kinds of features that Table 6 compares, by their width, and those that the datasets' own folders hold.
 KINDS = {"C3D": 4096, "VGGish": 128, "TF": 768, "AST": 768, "I3D": 1024, "VST": 1024}
+RELEASED_KINDS = {"visual": "VST", "audio": "AST", "flow": "I3D"}
+RELEASED_KINDS_OF = {"FS1000": RELEASED_KINDS | {"visual": "TF"}}
 FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
-RELEASED_KINDS = {"visual": "TF", "audio": "AST", "flow": "I3D"}
 
 # Simulated for two cores: fewer and shorter videos than the real datasets have; of RG, which is small, as many.
 SIZES: dict[str, Any] = {"clips": 16, "train": 320, "test": 100, "length": (14, 20), "width": 128}
 SIZES_OF: dict[str, dict[str, Any]] = {"RG": {"train": 800, "test": 200}}
 NARROWER = 8  # times than the real features, where kinds of features are compared
+ALIGNED_WIDTH = 384  # of visual features, at least, that are to have the shipped texts' space in them
 
 
 class Source(Protocol):
@@ -41,17 +43,37 @@ class Released:
         """Read it for one target."""
         options: dict[str, Any] = {} if self.clips is None else {"clips": self.clips}
         if features:
-            options |= {FOLDERS[key]: None for key in FOLDERS if key not in features}
-            options |= {FOLDERS[key]: self._place(FOLDERS[key], key, kind) for key, kind in features.items()}
-        return DATASETS[self.name].read(self.folder, target, **options)
+            options |= self._places(features)
+        dataset = DATASETS[self.name].read(self.folder, target, **options)
+        if not dataset.simulated:
+            self._check_widths(features, dataset.train.widths)
+        return dataset
 
-    def _place(self, place: str, modality: str, kind: str) -> str:
-        own = f"{place}_{kind}"
-        if (self.folder / own).exists():
-            return own
-        if RELEASED_KINDS[modality] == kind:
-            return place
-        raise DataError(f"there is no folder {self.folder / own}: put the {kind} features there, or choose other rows")
+    def _places(self, features: Mapping[str, str]) -> dict[str, str | None]:
+        """The loader's arguments for these kinds of features."""
+        there = DATASETS[self.name].widths
+        missing = [modality for modality in features if modality not in there]
+        if missing:
+            raise DataError(f"{self.name} has no {missing[0]} features: choose other rows")
+        places: dict[str, str | None] = {FOLDERS[modality]: None for modality in there if modality not in features}
+        released = RELEASED_KINDS_OF.get(self.name, RELEASED_KINDS)
+        for modality, kind in features.items():
+            own = f"{FOLDERS[modality]}_{kind}"
+            if (self.folder / own).exists():
+                places[FOLDERS[modality]] = own
+            elif released[modality] != kind:
+                raise DataError(
+                    f"there is no folder {self.folder / own}: put the {kind} features there, or choose other rows"
+                )
+        return places
+
+    def _check_widths(self, features: Mapping[str, str], widths: Mapping[str, int]) -> None:
+        for modality, kind in features.items():
+            if widths[modality] != KINDS[kind]:
+                raise DataError(
+                    f"the {modality} features in {self.folder} are {widths[modality]} wide, {kind} has {KINDS[kind]}: "
+                    f"put {kind} features into {FOLDERS[modality]}_{kind}, or choose other rows"
+                )
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,8 @@ class Simulated:
         widths = {key: KINDS[kind] // NARROWER for key, kind in features.items()}
         if not features:
             widths = dict.fromkeys(DATASETS[self.name].widths, self.width)
+        if self.top1 is not None:
+            widths["visual"] = max(widths["visual"], ALIGNED_WIDTH)
         return _simulation(self, tuple(widths.items()))
 
 

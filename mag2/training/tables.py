@@ -112,8 +112,18 @@ class Row:
 
 
 def build_weighted(inputs: Inputs, build: Callable[[Inputs], nn.Module]) -> nn.Module:
-    """A row's model whose graphs hear each text as much as the clip resembles it."""
-    return SimilarityWeighted(build(inputs), inputs.texts())
+    """A row's model whose graphs hear each text as much as the clip resembles it.
+
+    Raises:
+        ValueError: the clips' features in the encoder's space are of another width than its texts.
+    """
+    texts, width = inputs.texts(), inputs.widths[VISION_LANGUAGE]
+    if width != texts.width:
+        raise ValueError(
+            f"the vision_language features are {width} wide, the texts of {inputs.encoder} {texts.width}; "
+            f"name the encoder of the features with --texts"
+        )
+    return SimilarityWeighted(build(inputs), texts)
 
 
 @dataclass(frozen=True)
