@@ -26,7 +26,8 @@ from table6 import TABLE6
 
 from mag2.checkpoints import write_atomically
 from mag2.data import DATASETS
-from mag2.training.command import default_out, main
+from mag2.training.command import main
+from mag2.training.options import default_out
 from mag2.training.tables import Table
 
 TABLES = {table.name.removeprefix("table"): table for table in (TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, LOGO)}

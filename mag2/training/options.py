@@ -1,0 +1,120 @@
+"""What the command of a table can be told, and where its results go."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from mag2.data import DATASETS
+from mag2.training.tables import Table
+
+
+def make_parser(table: Table) -> argparse.ArgumentParser:
+    """The options of a table's command."""
+    parser = _Parser(description=f"{table.title}. Without --data it trains on simulated data and says so everywhere.")
+    rows = ", ".join(f"{row.line.key} ({row.line.name})" for row in table.rows)
+    default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in table.targets.items())
+    add = parser.add_argument
+    add(
+        "--data",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders in the released layouts, DATASET=FOLDER each; without a name it is "
+        f"{next(iter(table.targets))}'s",
+    )
+    add(
+        "--datasets",
+        nargs="+",
+        metavar="DATASET",
+        help=f"of {' '.join(DATASETS)}; by default those of --data, or simulated {' '.join(table.targets)}",
+    )
+    add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
+    add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
+    add("--rows", nargs="+", metavar="ROW", help=f"rows of the table, all by default: {rows}")
+    add(
+        "--controls",
+        action="store_true",
+        help="train every row with a graph again with its texts zeroed, random, permuted, centred, and without edges",
+    )
+    add(
+        "--weighted",
+        nargs="?",
+        const=80,
+        type=_at_least(1),
+        metavar="PERCENT",
+        help="train every row with a graph again with its edges weighted by the dataset's vision_language features, "
+        "which --texts must fit; simulated ones name PERCENT of the actions (80)",
+    )
+    add(
+        "--texts",
+        nargs="+",
+        default=["shipped"],
+        metavar="ENCODER",
+        help="text features: shipped (MiniLM), an authors' file, or an encoder such as open_clip:ViT-B-16/openai; "
+        "DATASET=ENCODER for one dataset",
+    )
+    add("--seeds", nargs="+", type=_at_least(0), default=[0], metavar="SEED", help="one training for each (0)")
+    add(
+        "--epochs",
+        type=_at_least(1),
+        help="for every target; the paper's by default, fewer on simulated data",
+    )
+    add("--clips", type=_at_least(1), help="length of a crop; the dataset's own, fewer on simulated data")
+    add(
+        "--size",
+        choices=("paper", "small"),
+        help="models as wide as in their papers, or narrow; small on simulated data",
+    )
+    add(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where to train (a GPU where there is one)",
+    )
+    add(
+        "--workers",
+        type=_at_least(1),
+        default=_default_workers(),
+        help="trainings at a time, in processes of their own (one a core, or 1 on a GPU)",
+    )
+    add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
+    add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
+    add("--bf16", action="store_true", help="bfloat16 autocast")
+    add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
+    add("--keep-weights", action="store_true", help="keep every trained model (checkpoint.pt)")
+    return parser
+
+
+def _default_workers() -> int:
+    return 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) < 2**31:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}, and below 2^31")
+        return int(text)
+
+    return whole
+
+
+def default_out(name: str, real: bool) -> Path:
+    """Where the results of a table go unless a folder is given."""
+    return Path("runs") / (name if real else f"{name}-simulated")
+
+
+def chosen_out(table: Table, options: argparse.Namespace) -> Path:
+    """The folder that was asked for, or the table's own."""
+    # Simulated data with features to weigh by are other data.
+    usual = default_out(table.name, bool(options.data))
+    apart = options.weighted is not None and not options.data
+    return options.out or (usual.with_name(f"{usual.name}-weighted") if apart else usual)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
