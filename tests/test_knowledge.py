@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures
-from mag2.guidance import CONTROLS
+from mag2.guidance import CONTROLS, fold
 from mag2.knowledge import GUIDES, MLPGuidance, TransformerGuidance, make_guides
 from mag2.mlavl import FoldedMLAVL
 
@@ -167,6 +167,11 @@ def test_a_folded_model_is_saved_and_loaded(tmp_path):
     folded.save_pretrained(tmp_path)
     again = FoldedMLAVL.from_pretrained(tmp_path)
     assert torch.equal(again(*features())["score"], folded(*features())["score"])
+
+
+def test_fold_of_any_model_folds_this_one_too():
+    made = model().eval()
+    torch.testing.assert_close(fold(made)(*features())["score"], made(*features())["score"], atol=1e-5, rtol=1e-5)
 
 
 def test_folding_leaves_the_model_as_it_was():
