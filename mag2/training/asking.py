@@ -134,8 +134,13 @@ def check_models(
                     f"row {row.line.key} ({row.line.name}) needs {missing[0]} features, and {dataset.name} here has "
                     f"{', '.join(widths)}; add their folder, or choose other rows with --rows"
                 )
-            with torch.random.fork_rng():
-                row.build(inputs_of(row, dataset, encoders, small))
+            try:
+                with torch.random.fork_rng():
+                    row.build(inputs_of(row, dataset, encoders, small))
+            except ValueError:
+                raise
+            except Exception:  # no fault of the input: the row's own cells will say it, and stop no other
+                continue
 
 
 def inputs_of(row: Row, dataset: Dataset, encoders: Mapping[str, str], small: bool) -> Inputs:
