@@ -1,7 +1,6 @@
 """Ragged clip features: many videos of different length in one array."""
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,12 +87,10 @@ class ClipFeatures:
         lengths = self.lengths[videos, None]
         clip = begins[:, None] + np.arange(clips)  # (B, clips), counted within the video
         rows = self._begins[videos, None] + np.minimum(clip, lengths - 1)
-        # torch copies rows on all cores, numpy on one.
-        out = _shared(self._data).index_select(0, torch.from_numpy(rows.ravel())).view(*rows.shape, self.width)
-        ended = clip >= lengths
-        if ended.any():
-            out[torch.from_numpy(ended)] = 0
-        return out
+        out = np.empty((len(videos), clips, self.width), dtype=np.float32)
+        np.take(np.asarray(self._data), rows, axis=0, out=out, mode="clip")
+        out[clip >= lengths] = 0
+        return torch.from_numpy(out)
 
     def part(self, begin: int, end: int) -> "ClipFeatures":
         """The videos from `begin` up to `end`, on the same rows in memory or on disk."""
@@ -141,13 +138,6 @@ def concatenated_digest(parts: Sequence[str]) -> str:
     for part in parts:
         hash_.update(f"{len(part)}:{part}".encode())
     return hash_.hexdigest()
-
-
-def _shared(data: NDArray[np.float32]) -> Tensor:
-    """The rows as a tensor of the same memory, which is only read."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(np.asarray(data))
 
 
 def _integers(values: Sequence[int] | Tensor) -> NDArray[np.int64]:
