@@ -17,10 +17,9 @@ from torch import nn
 
 from mag2.baselines import SGN, MBertLate, SkatingMixer
 from mag2.published import table
-from mag2.texts import TextFeatures
 from mag2.training.command import main
 from mag2.training.recipe import MBERT_RECIPE, MIXER_RECIPE, MLAVL_RECIPE, PAMFN_RECIPE, SGN_RECIPE
-from mag2.training.tables import Inputs, Line, Row, Table, published
+from mag2.training.tables import Inputs, Line, Row, Table, load_texts, published
 
 MODALITIES = {"C3D": "visual", "TF": "visual", "VGGish": "audio", "AST": "audio", "I3D": "flow"}
 ENCODERS = ("BERT", "CLIP")
@@ -49,7 +48,7 @@ def build_sgn(inputs: Inputs) -> nn.Module:
 def build_mlavl_with(inputs: Inputs, encoder: str) -> nn.Module:
     """MLAVL with texts of a BERT or of a CLIP."""
     chosen = "shipped" if encoder == "BERT" else inputs.clip
-    return build_mlavl(inputs, texts=TextFeatures.load(inputs.sport, chosen))
+    return build_mlavl(inputs, texts=load_texts(inputs.sport, chosen))
 
 
 BUILDS = {

@@ -10,7 +10,7 @@ import torch
 
 from mag2.data import DATASETS, TARGETS, Dataset
 from mag2.training.sources import Released, Source, simulated
-from mag2.training.tables import Inputs, Row, Table, key
+from mag2.training.tables import Inputs, Row, Table, key, parts
 
 
 def _chosen(kind: str, asked: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,10 +87,11 @@ def asked_datasets(
     rows: Mapping[str, Row], sources: Mapping[str, Source], targets: Sequence[str]
 ) -> dict[str, Dataset]:
     """Every dataset that the rows want, by target and kinds of features."""
+    kinds = {tuple(row.features.items()): row for row in rows.values()}.values()
     return {
-        _wanted(target, row): sources[target.partition("/")[0]].dataset(target.partition("/")[2], row.features)
-        for target in targets
-        for row in {tuple(row.features.items()): row for row in rows.values()}.values()
+        _wanted(key(name, target), row): sources[name].dataset(target, row.features)
+        for name, target in map(parts, targets)
+        for row in kinds
     }
 
 

@@ -40,7 +40,7 @@ from mag2.training.records import claimed
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
 from mag2.training.sources import Source
 from mag2.training.stages import train
-from mag2.training.tables import Line, Row, Table, key
+from mag2.training.tables import Line, Row, Table, key, parts
 
 SIMULATED_EPOCHS = 12
 SMALL_BATCH = 16
@@ -143,7 +143,7 @@ def train_cell(
 ) -> dict[str, Any]:
     """Train one cell of a table; the same cell gives the same numbers in any process."""
     row = rows[cell.row]
-    name, _, target = cell.target.partition("/")
+    name, target = parts(cell.target)
     dataset = sources[name].dataset(target, row.features)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)

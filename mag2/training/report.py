@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from mag2.data import TARGETS
 from mag2.metrics import fisher_average
 from mag2.training.grid import Outcome
-from mag2.training.tables import AVERAGE, Line, key
+from mag2.training.tables import AVERAGE, Line, key, parts
 
 # What is reported from a training, under a name that says how the epoch was chosen.
 PROTOCOLS = {
@@ -50,7 +50,7 @@ def results_csv(outcomes: Sequence[Outcome], lines: Sequence[Line]) -> str:
         if outcome.result is None:
             continue
         line = by_key[outcome.cell.row]
-        dataset, _, target = outcome.cell.target.partition("/")
+        dataset, target = parts(outcome.cell.target)
         for protocol in PROTOCOLS:
             measured = outcome.result[protocol]
             writer.writerow(
@@ -86,11 +86,11 @@ def table_page(
             its average.
         outcomes: what was measured. metrics: which of them the page shows.
     """
-    parts = [f"# {title}", "", *notes, ""]
+    page = [f"# {title}", "", *notes, ""]
     for protocol, meaning in PROTOCOLS.items():
         for metric in metrics:
             name, better, *_ = METRICS[metric]
-            parts += [
+            page += [
                 f"## {name}, {better}: {meaning}",
                 "",
                 _table(lines, targets, outcomes, protocol, metric),
@@ -98,13 +98,13 @@ def table_page(
             ]
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
-        parts += ["## Failed", "", *(f"- {cell_name(lines, o)}: {o.error}" for o in failed), ""]
-    return "\n".join(parts)
+        page += ["## Failed", "", *(f"- {cell_name(lines, o)}: {o.error}" for o in failed), ""]
+    return "\n".join(page)
 
 
 def page_title(title: str, targets: Sequence[str], *, simulated: bool) -> str:
     """What a page is headed: the table and what it was measured on."""
-    names = " and ".join(dict.fromkeys(target.partition("/")[0] for target in targets))
+    names = " and ".join(dict.fromkeys(parts(target)[0] for target in targets))
     return f"{title}: SIMULATED data, not {names} itself" if simulated else f"{title}: {names}"
 
 
@@ -115,7 +115,7 @@ def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str
     by_dataset: dict[str, dict[str, Mapping]] = {}
     for outcome in outcomes:
         if outcome.result is not None:
-            dataset, _, target = outcome.cell.target.partition("/")
+            dataset, target = parts(outcome.cell.target)
             by_dataset.setdefault(dataset, {})[target] = outcome.result
     for dataset, by_target in by_dataset.items():
         train, test, clips = (_span([result[what] for result in by_target.values()]) for what in _COUNTS)
@@ -181,7 +181,7 @@ def _columns(targets: Sequence[str]) -> dict[str, list[str]]:
     """The columns and the targets that each stands for: a target for itself, then the average of its dataset."""
     by_dataset: dict[str, list[str]] = {}
     for target in targets:
-        by_dataset.setdefault(target.partition("/")[0], []).append(target)
+        by_dataset.setdefault(parts(target)[0], []).append(target)
     columns: dict[str, list[str]] = {}
     for dataset, members in by_dataset.items():
         columns |= {target: [target] for target in members}
@@ -192,10 +192,10 @@ def _columns(targets: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _headings(columns: Mapping[str, Sequence[str]]) -> list[str]:
-    datasets = {column.partition("/")[0] for column in columns}
+    datasets = {parts(column)[0] for column in columns}
     if len(datasets) > 1:
         return [column.replace("/", " ") for column in columns]
-    return [column.partition("/")[2].replace(AVERAGE, "Average") for column in columns]
+    return [parts(column)[1].replace(AVERAGE, "Average") for column in columns]
 
 
 def _values(outcomes: Sequence[Outcome], row: str, target: str, protocol: str, metric: str) -> dict[int, float]:

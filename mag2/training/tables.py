@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from torch import nn
@@ -55,7 +55,7 @@ class Inputs:
 
     def texts(self, **prompts) -> TextFeatures:
         """The text features of the sport; `prompts` are those of `TextFeatures.for_sport` (grades, templates)."""
-        return TextFeatures.load(self.sport, self.encoder, **prompts)
+        return load_texts(self.sport, self.encoder, **prompts)
 
     @property
     def tower(self) -> str:
@@ -168,6 +168,18 @@ def published(number: int, dataset: str = "FS1000", **where: str) -> dict[str, d
 def key(dataset: str, target: str) -> str:
     """How a target is written."""
     return f"{dataset}/{target}"
+
+
+def parts(written: str) -> tuple[str, str]:
+    """The dataset and the target of what `key` wrote."""
+    dataset, _, target = written.partition("/")
+    return dataset, target
+
+
+@cache
+def load_texts(sport: str, encoder: str, **prompts) -> TextFeatures:
+    """`TextFeatures.load`, once a process: an encoder takes seconds to build, and every row asks for its texts."""
+    return TextFeatures.load(sport, encoder, **prompts)
 
 
 def _target(column: str, dataset: str) -> str:
