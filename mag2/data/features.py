@@ -1,12 +1,15 @@
 """Ragged clip features: many videos of different length in one array."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+from mag2.data.memory import ReusedMemory
 
 
 class ClipFeatures:
@@ -38,6 +41,7 @@ class ClipFeatures:
         self._data = data
         self._begins = offsets[:-1]
         self._digest = digest
+        self._memory = ReusedMemory()
 
     @classmethod
     def stack(cls, videos: Sequence[ArrayLike]) -> "ClipFeatures":
@@ -87,10 +91,12 @@ class ClipFeatures:
         lengths = self.lengths[videos, None]
         clip = begins[:, None] + np.arange(clips)  # (B, clips), counted within the video
         rows = self._begins[videos, None] + np.minimum(clip, lengths - 1)
-        out = np.empty((len(videos), clips, self.width), dtype=np.float32)
-        np.take(np.asarray(self._data), rows, axis=0, out=out, mode="clip")
-        out[clip >= lengths] = 0
-        return torch.from_numpy(out)
+        out = self._memory.empty(rows.size, self.width)
+        # torch copies rows on all cores, numpy on one.
+        torch.index_select(_shared(self._data), 0, torch.from_numpy(rows.ravel()), out=out)
+        ended = np.flatnonzero(clip >= lengths)
+        out[torch.from_numpy(ended)] = 0  # by number: a mask would be compared with every element
+        return out.view(*rows.shape, self.width)
 
     def part(self, begin: int, end: int) -> "ClipFeatures":
         """The videos from `begin` up to `end`, on the same rows in memory or on disk."""
@@ -106,6 +112,7 @@ class ClipFeatures:
     def _view(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> "ClipFeatures":
         view = object.__new__(ClipFeatures)
         view._data, view._begins, view.lengths, view._digest = self._data, begins, lengths, None
+        view._memory = ReusedMemory()
         return view
 
     def _rows(self, index: int) -> NDArray[np.float32]:
@@ -138,6 +145,13 @@ def concatenated_digest(parts: Sequence[str]) -> str:
     for part in parts:
         hash_.update(f"{len(part)}:{part}".encode())
     return hash_.hexdigest()
+
+
+def _shared(data: NDArray[np.float32]) -> Tensor:
+    """The rows as a tensor of the same memory, which is only read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(np.asarray(data))
 
 
 def _integers(values: Sequence[int] | Tensor) -> NDArray[np.int64]:
