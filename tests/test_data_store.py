@@ -229,8 +229,13 @@ def test_the_store_is_one_float32_map_per_modality(folder):
         assert (rows.dtype, rows.shape) == (np.float32, (18, width))
         note = json.loads(file.with_suffix(".json").read_text())
         assert [name for name, *_ in note["sources"]] == ["a", "b", "c", "d"]
+
+
+def test_features_stay_on_disk_and_are_not_held_in_memory(folder):
     data = read_fs1000(folder, "TES")
-    assert isinstance(data.train._features["visual"]._data, np.memmap)
+    (file,) = (folder / ".mag2-cache").glob("fs1000-visual-*.npy")
+    np.load(file, mmap_mode="r+")[:] = 7
+    assert set(data.train.batch([0], clips=1).visual.flatten().tolist()) == {7.0}
 
 
 def test_progress_counts_every_file_up_to_the_total(folder):

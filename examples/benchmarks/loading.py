@@ -60,7 +60,7 @@ def _compare(plan: Plan, simulation, read: Callable[..., Dataset], sample: Calla
             for _ in DataLoader(samples, BATCH, shuffle=True):
                 pass
 
-        medians = measure({"ours": ours, "released": released}, min(plan.rounds, 3), "cpu")
+        medians = measure({"ours": ours, "released": released}, min(plan.rounds, 5), "cpu")
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.npy") if ".mag2-cache" not in file.parts)
     rows = [
         Row("from the store", 1000 * medians["ours"], "ms", 1.0),

@@ -38,7 +38,7 @@ class ClipFeatures:
         self.lengths: NDArray[np.int64] = np.diff(offsets)
         if (self.lengths < 1).any():
             raise ValueError(f"ClipFeatures wants one clip or more per video, got {self.lengths.min()}")
-        self._data = data
+        self._data = _shared(data)
         self._begins = offsets[:-1]
         self._digest = digest
         self._memory = ReusedMemory()
@@ -66,14 +66,14 @@ class ClipFeatures:
         if self._digest is None:
             digest = FeatureDigest()
             for video in range(len(self)):
-                digest.add(self._rows(video))
+                digest.add(self._rows(video).numpy())
             self._digest = digest.text()
         return self._digest
 
     def video(self, index: int) -> Tensor:
         """All clips of one video (T_i, D), a copy."""
-        self._check(np.asarray([index]))
-        return torch.from_numpy(np.array(self._rows(index)))
+        _check_videos(np.asarray([index]), len(self))
+        return self._rows(index).clone()
 
     def crop(self, index: Sequence[int] | Tensor, clips: int, starts: Sequence[int] | Tensor) -> Tensor:
         """Take `clips` clips of each video from its start, zeros where the video ends earlier.
@@ -84,18 +84,15 @@ class ClipFeatures:
         Raises:
             ValueError: an index that is no video, a negative start, or not one start per video.
         """
-        videos, begins = _integers(index), _integers(starts)
-        self._check(videos)
-        if begins.shape != videos.shape or (begins < 0).any():
-            raise ValueError(f"crop wants one start from 0 up for each of {len(videos)} videos, got {begins.tolist()}")
-        lengths = self.lengths[videos, None]
-        clip = begins[:, None] + np.arange(clips)  # (B, clips), counted within the video
-        rows = self._begins[videos, None] + np.minimum(clip, lengths - 1)
+        return self.take(Crops(self.lengths, index, clips, starts))
+
+    def take(self, crops: "Crops") -> Tensor:
+        """The clips (B, clips, D) of crops of videos of these lengths, a copy."""
+        rows = self._begins[crops.videos, None] + crops.clip
         out = self._memory.empty(rows.size, self.width)
         # torch copies rows on all cores, numpy on one.
-        torch.index_select(_shared(self._data), 0, torch.from_numpy(rows.ravel()), out=out)
-        ended = np.flatnonzero(clip >= lengths)
-        out[torch.from_numpy(ended)] = 0  # by number: a mask would be compared with every element
+        torch.index_select(self._data, 0, torch.from_numpy(rows.ravel()), out=out)
+        out.index_fill_(0, crops.ended, 0)
         return out.view(*rows.shape, self.width)
 
     def part(self, begin: int, end: int) -> "ClipFeatures":
@@ -115,12 +112,39 @@ class ClipFeatures:
         view._memory = ReusedMemory()
         return view
 
-    def _rows(self, index: int) -> NDArray[np.float32]:
-        return np.asarray(self._data[self._begins[index] : self._begins[index] + self.lengths[index]])
+    def _rows(self, index: int) -> Tensor:
+        return self._data[self._begins[index] : self._begins[index] + self.lengths[index]]
 
-    def _check(self, index: NDArray[np.int64]) -> None:
-        if ((index < 0) | (index >= len(self))).any():
-            raise ValueError(f"there are videos 0 to {len(self) - 1} here, got {index.tolist()}")
+
+class Crops:
+    """Which clips of which videos: the same for every modality of videos that are of equal length in all of them.
+
+    Attributes:
+        videos: (B,) the videos.
+        clip: (B, clips) clips counted within the video, its last one where it has ended.
+        ended: which of the B * clips are past the end.
+
+    Raises:
+        ValueError: as `ClipFeatures.crop`.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        index: Sequence[int] | Tensor,
+        clips: int,
+        starts: Sequence[int] | Tensor,
+    ):
+        self.videos, begins = _integers(index), _integers(starts)
+        _check_videos(self.videos, len(lengths))
+        if begins.shape != self.videos.shape or (begins < 0).any():
+            raise ValueError(
+                f"crop wants one start from 0 up for each of {len(self.videos)} videos, got {begins.tolist()}"
+            )
+        last = lengths[self.videos, None] - 1
+        clip = begins[:, None] + np.arange(clips)
+        self.clip: NDArray[np.int64] = np.minimum(clip, last)
+        self.ended = torch.from_numpy(np.flatnonzero(clip > last))
 
 
 class FeatureDigest:
@@ -152,6 +176,11 @@ def _shared(data: NDArray[np.float32]) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(np.asarray(data))
+
+
+def _check_videos(index: NDArray[np.int64], count: int) -> None:
+    if ((index < 0) | (index >= count)).any():
+        raise ValueError(f"there are videos 0 to {count - 1} here, got {index.tolist()}")
 
 
 def _integers(values: Sequence[int] | Tensor) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mag2.data.features import ClipFeatures, concatenated_digest
+from mag2.data.features import ClipFeatures, Crops, concatenated_digest
 from mag2.data.labels import Example
 
 MODALITIES = ("visual", "audio", "flow")
@@ -114,10 +114,10 @@ class Performances:
         index = torch.as_tensor(index, dtype=torch.long).cpu()
         if ((index < 0) | (index >= len(self))).any():
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {index.tolist()}")
-        starts = crop_starts(self.lengths[index.numpy()], clips, generator)
-        crops = {key: part.crop(index, clips, starts) for key, part in self._features.items()}
-        audio, flow, vision_language = (crops.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
-        return Batch(crops["visual"], audio, flow, self.label[index], vision_language)
+        crops = Crops(self.lengths, index, clips, crop_starts(self.lengths[index.numpy()], clips, generator))
+        taken = {key: part.take(crops) for key, part in self._features.items()}
+        audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
+        return Batch(taken["visual"], audio, flow, self.label[index], vision_language)
 
 
 @dataclass(frozen=True)
