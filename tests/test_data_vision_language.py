@@ -69,12 +69,24 @@ def test_it_may_be_absent_left_out_or_elsewhere(name, variant, tmp_path):
     assert left_out.train.batch([0]).vision_language is None
     assert "vision_language" not in left_out.train.widths
     assert left_out.fingerprint != before.fingerprint
+    assert left_out.fingerprints.items() < before.fingerprints.items()
     place = next(path for path in (tmp_path / "data").iterdir() if "vision_language" in path.name)
     if name == "RG" and variant == "dict":
         place = tmp_path / "data" / "Clubs_vision_language.npy"
     place.rename(tmp_path / "clip")
     same_bits(READ[name](tmp_path / "data", TARGETS[name]), left_out)
     same_bits(READ[name](tmp_path / "data", TARGETS[name], vision_language=tmp_path / "clip"), before)
+
+
+def test_a_modality_that_cuts_videos_short_makes_other_videos_of_them(tmp_path):
+    simulation("FS1000").write(tmp_path)
+    before = read_fs1000(tmp_path, "TES")
+    file = next((tmp_path / "vision_language").iterdir())
+    np.save(file, np.load(file)[:-1])
+    with pytest.warns(UserWarning, match="different length"):
+        after = read_fs1000(tmp_path, "TES")
+    assert after.fingerprints["visual"] == before.fingerprints["visual"]
+    assert after.fingerprints["videos"] != before.fingerprints["videos"]
 
 
 def test_one_start_serves_all_modalities():

@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from logo import LOGO
@@ -480,6 +481,27 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
     status, _, _ = run(TABLE4, *arguments, *data, "--out", tmp_path / "disk")
     assert status == 0
     assert [r["mse"] for r in results(tmp_path / "disk")] == [r["mse"] for r in results(tmp_path / "memory")]
+
+
+def test_features_that_are_added_later_leave_what_is_trained_and_changed_ones_do_not(run, tmp_path, monkeypatch):
+    for name, size in TINY.items():
+        monkeypatch.setitem(SIZES, name, size)
+    simulated("FS1000", top1=0.6).simulation().write(tmp_path / "data")
+    aside = (tmp_path / "data" / "vision_language").rename(tmp_path / "aside")
+    given = ("--rows", "3", "--targets", "TES", "--data", tmp_path / "data", "--clips", "8", "--size", "small")
+    given += ("--out", tmp_path / "out")
+    assert run(TABLE4, *given)[0] == 0
+    before = results(tmp_path / "out")
+    aside.rename(tmp_path / "data" / "vision_language")
+    status, _, err = run(TABLE4, *given, "--weighted")
+    assert status == 0
+    assert "1 of 2 trainings are done already" in err
+    assert results(tmp_path / "out")[0] == before[0]
+    file = next((tmp_path / "data" / "vision_language").iterdir())
+    np.save(file, 2 * np.load(file))
+    status, _, err = run(TABLE4, *given, "--weighted")
+    assert status == 2
+    assert "holds results of other data, crops or texts (vision_language of FS1000/TES)" in err
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -125,8 +125,9 @@ class Dataset:
     """The two splits of a dataset for one target.
 
     `simulated` marks numbers that no camera has seen, and must be shown wherever results are.
-    `fingerprint` is a hash of names, labels, features, target and crop length: two datasets that share it
-    give the same batches, so a resumed training can tell whether it is on the data that it began with.
+    `fingerprints` are hashes: "videos" of names, labels, lengths, target and crop length, and one of each modality's
+    features. Two datasets that share them give the same batches, so a resumed training can tell whether it is on the
+    data that it began with. A modality that is added later changes none of the others, unless it cuts videos short.
     """
 
     name: str
@@ -134,7 +135,12 @@ class Dataset:
     train: Performances
     test: Performances
     simulated: bool
-    fingerprint: str
+    fingerprints: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of all `fingerprints`."""
+        return concatenated_digest([f"{part} {print_}" for part, print_ in sorted(self.fingerprints.items())])
 
 
 def assemble(
@@ -165,11 +171,10 @@ def assemble(
         )
 
     seen = [name, target, repr(float(scale)), str(clips), str(border)]
-    seen += [f"{example.name} {example.label!r}" for example in (*train, *test)]
-    seen += [f"{key} {features[key].digest}" for key in sorted(features)]
-    return Dataset(
-        name, target, split(train, 0, border), split(test, border, end), simulated, concatenated_digest(seen)
-    )
+    for example, length in zip((*train, *test), common_lengths(features).tolist(), strict=True):
+        seen.append(f"{example.name} {example.label!r} {length}")
+    prints = {"videos": concatenated_digest(seen)} | {key: part.digest for key, part in features.items()}
+    return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated, prints)
 
 
 def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None) -> Tensor:

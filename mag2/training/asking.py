@@ -156,4 +156,5 @@ def fingerprints(datasets: Mapping[str, Dataset], encoders: Mapping[str, str]) -
     for name, encoder in encoders.items():
         rows = Inputs(DATASETS[name].sport, {}, encoder=encoder).texts().rows
         texts[f"texts of {name}"] = hashlib.sha256(rows.contiguous().numpy().tobytes()).hexdigest()[:16]
-    return texts | {name: dataset.fingerprint for name, dataset in datasets.items()}
+    data = {f"{part} of {name}": print_ for name, d in datasets.items() for part, print_ in d.fingerprints.items()}
+    return texts | data
