@@ -131,9 +131,9 @@ class Crops:
     def __init__(
         self,
         lengths: NDArray[np.int64],
-        index: Sequence[int] | Tensor,
+        index: Sequence[int] | Tensor | NDArray[np.int64],
         clips: int,
-        starts: Sequence[int] | Tensor,
+        starts: Sequence[int] | Tensor | NDArray[np.int64],
     ):
         self.videos, begins = _integers(index), _integers(starts)
         _check_videos(self.videos, len(lengths))
@@ -183,8 +183,8 @@ def _check_videos(index: NDArray[np.int64], count: int) -> None:
         raise ValueError(f"there are videos 0 to {count - 1} here, got {index.tolist()}")
 
 
-def _integers(values: Sequence[int] | Tensor) -> NDArray[np.int64]:
+def _integers(values: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
     array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"a list of whole numbers is wanted, got {array.dtype} of shape {array.shape}")
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)

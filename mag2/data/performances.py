@@ -112,9 +112,10 @@ class Performances:
         """
         clips = self.clips if clips is None else clips
         index = torch.as_tensor(index, dtype=torch.long).cpu()
-        if ((index < 0) | (index >= len(self))).any():
+        videos = index.numpy()
+        if ((videos < 0) | (videos >= len(self))).any():
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {index.tolist()}")
-        crops = Crops(self.lengths, index, clips, crop_starts(self.lengths[index.numpy()], clips, generator))
+        crops = Crops(self.lengths, videos, clips, crop_starts(self.lengths[videos], clips, generator).numpy())
         taken = {key: part.take(crops) for key, part in self._features.items()}
         audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
         return Batch(taken["visual"], audio, flow, self.label[index], vision_language)
