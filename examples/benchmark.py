@@ -3,6 +3,7 @@
     python examples/benchmark.py                          # all sections but bf16, on the CPU
     python examples/benchmark.py --sections layer length  # some of them
     python examples/benchmark.py --device cuda
+    python examples/benchmark.py --sections mlavl --profile   # and where each way's step spends its time
     python examples/benchmark.py --quick --rounds 1       # tiny sizes, to see that everything runs
 
     layer    MAG2 against PyG, per video and batched, and against bare matrix products; weighted edges
@@ -21,6 +22,7 @@ import csv
 import os
 import platform
 import sys
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,11 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=11, help="counted rounds of each comparison")
     parser.add_argument("--quick", action="store_true", help="tiny sizes and no compiling; the ratios mean nothing")
+    parser.add_argument("--profile", action="store_true", help="say where steps spend their time; no compiling")
     parser.add_argument("--out", type=Path, default=Path("runs") / "benchmark.csv", help="the plot lies beside it")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error(f"--rounds wants 1 or more, got {options.rounds}")
-    plan = Plan(TINY if options.quick else PAPER, options.rounds, options.device, compile=not options.quick)
+    compiling = not (options.quick or options.profile)
+    plan = Plan(TINY if options.quick else PAPER, options.rounds, options.device, compiling, options.profile)
     print(machine(options.device))
     if options.quick:
         print("tiny sizes: these ratios mean nothing")
@@ -87,6 +91,8 @@ def show(comparison: Comparison) -> None:
         print(f"  {row.way:36s} {_plain(row.value):>10s} {row.unit:12s}{ratio}")
     for note in comparison.notes:
         print(f"  ({note})", flush=True)
+    for way, text in comparison.profiles.items():
+        print(f"\n  where the time goes: {way}\n" + textwrap.indent(text, "    "), flush=True)
 
 
 def write(done: list[tuple[str, Comparison]], path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import measuring
 
 from mag2 import MLAVL
 from mag2.guidance import action_graph
@@ -72,6 +73,17 @@ def test_a_baseline_takes_its_plugs(benchmark):
     assert set(ways) == {"plain", "+Texts", "+MAG2"}
     for way in ways.values():
         way()
+
+
+def test_a_profile_counts_the_matrix_products(benchmark, capsys, tmp_path):
+    out = str(tmp_path / "all.csv")
+    assert benchmark.main(["--quick", "--rounds", "1", "--sections", "layer", "--profile", "--out", out]) == 0
+    printed = capsys.readouterr().out
+    assert "where the time goes: bare matrix products" in printed
+    assert "aten::mm" in printed
+    left, right = torch.randn(30, 50), torch.randn(50, 70)
+    text = measuring.profiled(lambda: (left @ right).relu(), "cpu")
+    assert f"matrix products: {2 * 30 * 50 * 70 / 1e9:.4g} GFLOP" in text
 
 
 def test_rounds_are_one_or_more(benchmark, capsys):

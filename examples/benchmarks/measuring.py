@@ -2,13 +2,15 @@
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 Ways = dict[str, Callable[[], object]]
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,13 @@ TINY = Sizes(4, 6, 16, 2, 24, (4, 8), 12, 5, (12, 12, 5, 1))
 
 @dataclass(frozen=True)
 class Plan:
-    """What a section is told: sizes, counted rounds, device, and whether to try `torch.compile`."""
+    """What a section is told: sizes, counted rounds, device, whether to try `torch.compile`, and whether to profile."""
 
     sizes: Sizes
     rounds: int
     device: str
     compile: bool = True
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several ways of doing one thing, and what there is to say about them."""
+    """Several ways of doing one thing, what there is to say about them, and where each spends its time."""
 
     title: str
     rows: list[Row]
     notes: tuple[str, ...] = ()
+    profiles: Mapping[str, str] = field(default_factory=dict)
 
 
 def timed(title: str, ways: Ways, plan: Plan, notes: tuple[str, ...] = ()) -> Comparison:
     """The comparison of the median seconds of each way."""
     medians = measure(ways, plan.rounds, plan.device)
     first = next(iter(medians.values()))
-    return Comparison(title, [Row(way, 1000 * s, "ms", s / first) for way, s in medians.items()], notes)
+    profiles = {name: profiled(way, plan.device) for name, way in ways.items()} if plan.profile else {}
+    return Comparison(title, [Row(way, 1000 * s, "ms", s / first) for way, s in medians.items()], notes, profiles)
 
 
 def measure(ways: Ways, rounds: int, device: str) -> dict[str, float]:
@@ -93,6 +98,29 @@ def wait(device: str) -> None:
     """A GPU works behind our back."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def profiled(way: Callable[[], object], device: str) -> str:
+    """The operators that one call spends most of its time in, and how fast its matrix products are."""
+    with FlopCounterMode(display=False) as counter:
+        way()
+    with profile() as seen:
+        way()
+        wait(device)
+    kind = "device" if torch.device(device).type == "cuda" else "cpu"
+    times = {event.key: getattr(event, f"self_{kind}_time_total") / 1000 for event in seen.key_averages()}
+    total, products = sum(times.values()), sum(times.get(f"aten::{name}", 0) for name in PRODUCTS)
+    lines = [f"{name[:43]:44s}{ms:9.1f} ms{100 * ms / total:6.1f} %" for name, ms in most(times, 12)]
+    counts = counter.get_flop_counts()["Global"]
+    flops = sum(count for operator, count in counts.items() if operator.__name__ in PRODUCTS)
+    speed = f", {flops / 1e6 / products:.0f} GFLOP/s" if products else ""
+    lines.append(f"matrix products: {flops / 1e9:.4g} GFLOP, {100 * products / total:.0f} % of the time{speed}")
+    return "\n".join(lines)
+
+
+def most(times: Mapping[str, float], count: int) -> list[tuple[str, float]]:
+    """The largest entries."""
+    return sorted(times.items(), key=lambda item: -item[1])[:count]
 
 
 def peak_bytes(way: Callable[[], object], device: str) -> int:
