@@ -7,6 +7,8 @@ the memory. Without dropout the kernel of `scaled_dot_product_attention` is call
 part of a layer is hooked or exchanged, these layers are torch's.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,18 +73,32 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 
 
 def _worth_it(layer: EncoderLayer | DecoderLayer, x: Tensor) -> bool:
-    """On the CPU, and no part exchanged, hooked or parametrised: those are called and not read."""
-    if not (x.dim() == 3 and draws_cheaply(x)):
+    """On the CPU, the layer as it was built, and no part exchanged, hooked or parametrised: those are called."""
+    if x.is_nested or x.dim() != 3 or not draws_cheaply(x) or torch.jit.is_tracing():
         return False
     # An exported model is for any number of videos and clips: torch's own layers are known to be.
     if torch.compiler.is_compiling() and not layer.training:
         return False
+    if layer.norm_first or layer.activation is not F.relu:
+        return False
     parts = [part for part in layer.modules() if part is not layer]
-    return all(type(part) in _PARTS and not _hooked(part) for part in parts)
+    return all(type(part) in _PARTS and as_built(part) and _usual(part) for part in parts)
 
 
-def _hooked(part: nn.Module) -> bool:
-    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+def as_built(part: nn.Module) -> bool:
+    """Whether a module's weights may be read in place of calling it: nothing is hooked to it or set on it."""
+    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+    return not any(hooks) and "forward" not in vars(part)
+
+
+def _usual(part: Any) -> bool:
+    """The settings that these layers know."""
+    if isinstance(part, nn.Linear):
+        return part.bias is not None
+    if isinstance(part, nn.MultiheadAttention):
+        whole = part.in_proj_weight is not None and part.in_proj_bias is not None
+        return whole and part.bias_k is None and not part.add_zero_attn and part.batch_first
+    return True
 
 
 _PARTS = (nn.MultiheadAttention, nn.Linear, nn.LayerNorm, nn.Dropout, nn.modules.linear.NonDynamicallyQuantizableLinear)
@@ -111,7 +127,7 @@ def _all_pairs(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor, p: f
         query, key, value = (part.flatten(0, 1) for part in (query, key, value))
         scores = torch.bmm(query * (dim // heads) ** -0.5, key.transpose(1, 2))  # (B h, K, T)
         shares, scale = _thinned(_softmax(scores), p)
-        heard = torch.bmm(shares, value).view(batch, heads, -1, dim // heads)
+        heard = torch.bmm(shares, value).view(batch, heads, x.shape[1], dim // heads)
     return heard.transpose(1, 2).flatten(2), scale
 
 
@@ -121,23 +137,24 @@ def _few_queries(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor, p:
     A key's bias adds the same to all scores of a query, which the softmax takes away again; it is kept for its
     gradient of 0.
     """
-    batch, heads, dim = len(x), attention.num_heads, attention.embed_dim
+    batch, queries, dim = x.shape
+    heads = attention.num_heads
     width = dim // heads
     w_query, w_key, w_value = attention.in_proj_weight.split(dim)
     b_query, b_key, b_value = attention.in_proj_bias.view(3, heads, width).unbind()
     query = F.linear(x, w_query * width**-0.5, b_query.flatten() * width**-0.5)
-    by_head = query.view(-1, heads, width).transpose(0, 1)  # (h, B K, d/h)
+    by_head = query.view(batch * queries, heads, width).transpose(0, 1)  # (h, B K, d/h)
     reach = torch.bmm(by_head, w_key.view(heads, width, dim))  # (h, B K, d)
-    reach = reach.view(heads, batch, -1, dim).transpose(0, 1).flatten(1, 2)  # (B, h K, d)
-    offset = (by_head @ b_key[..., None]).view(heads, batch, -1).transpose(0, 1).flatten(1)  # (B, h K)
+    reach = reach.view(heads, batch, queries, dim).transpose(0, 1).flatten(1, 2)  # (B, h K, d)
+    offset = (by_head @ b_key[..., None]).view(heads, batch, queries).transpose(0, 1).flatten(1)  # (B, h K)
     scores = torch.bmm(reach, memory.transpose(1, 2)) + offset[..., None].to(reach.dtype)
     shares, scale = _thinned(_softmax(scores), p)
     heard = torch.bmm(shares, memory)  # (B, h K, d)
-    heard = heard.view(batch, heads, -1, dim).transpose(0, 1).flatten(1, 2)  # (h, B K, d)
+    heard = heard.view(batch, heads, queries, dim).transpose(0, 1).flatten(1, 2)  # (h, B K, d)
     heard = torch.bmm(heard, w_value.view(heads, width, dim).transpose(1, 2))  # (h, B K, d/h)
-    total = shares.sum(dim=-1).view(batch, heads, -1).transpose(0, 1).flatten(1)  # (h, B K): not 1 after dropout
+    total = shares.sum(dim=-1).view(batch, heads, queries).transpose(0, 1).flatten(1)  # (h, B K): not 1 after dropout
     heard = heard + total[..., None].to(heard.dtype) * b_value[:, None]
-    return heard.transpose(0, 1).reshape(batch, -1, dim), scale
+    return heard.transpose(0, 1).reshape(batch, queries, dim), scale
 
 
 def _feed_forward(layer: EncoderLayer | DecoderLayer, x: Tensor, residual: nn.Dropout) -> Tensor:

@@ -16,9 +16,9 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     """`torch.nn.functional.dropout`, its random numbers drawn four at a time on the CPU.
 
     There torch draws one number of the generator for each element, which was a sixth of a training step of MLAVL. Here
-    an element is dropped where its 16 bits make a small number: with the probability q = round(65536 p) / 65536, and
-    the rest is divided by 1 - q, so that the expectation is x exactly. Elsewhere, on GPUs, torch's
-    own is called. Nothing is drawn for p of 0 or 1, or in evaluation.
+    an element is dropped where its 16 bits make a small number: with the probability q = round(65536 p) / 65536, but
+    between 1 and 65535 of 65536, and the rest is divided by 1 - q, so that the expectation is x exactly. Elsewhere, on
+    GPUs, torch's own is called. Nothing is drawn for p of 0 or 1, or in evaluation.
 
     Args:
         x: any shape, floating point.
@@ -49,12 +49,12 @@ def kept(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
         p: the probability to be dropped. For 0 and 1 nothing is drawn.
     """
     if p in (0, 1):
-        return torch.full(tuple(shape), int(1 - p), dtype=torch.uint8), 1.0
+        return torch.full(tuple(shape), int(1 - p), dtype=torch.uint8, device="cpu"), 1.0
     # Some are kept and some dropped, however near to 0 or 1 the probability is.
     dropped = min(max(round(_LEVELS * p), 1), _LEVELS - 1)
     count = math.prod(shape)
-    draws = torch.randint(-(2**63), 2**63 - 1, ((count + _BITS_A_DRAW - 1) // _BITS_A_DRAW,))
-    bits = draws.view(torch.int16)[:count].view(*shape)
+    draws = torch.randint(-(2**63), 2**63 - 1, ((count + _BITS_A_DRAW - 1) // _BITS_A_DRAW,), device="cpu")
+    bits = draws.view(torch.int16)[:count].view(tuple(shape))
     # A comparison, but without bool, which torch is slow to make of int16.
     below = dropped - _LEVELS // 2 - 1
     mask = (bits.clamp(below, below + 1) - below).to(torch.uint8)

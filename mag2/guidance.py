@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.attention import as_built
 from mag2.dropout import dropout
 from mag2.plugin.hub import Pretrained
 from mag2.plugin.kinds import kind
@@ -35,7 +36,8 @@ class ActionGraphGuidance(nn.Module, Pretrained):
     On this complete graph the means have a closed form, so that a layer costs O((T + M) d^2) and not
     O((T + M)^2 d): with n = T - 1 + M neighbours a clip's row is
     ``(W_r - W_l / n) x_i + W_l (sum_clips + sum_texts) / n + b``. The texts do not depend on the clips: they run
-    once per batch. Any other graph or convolution runs on PyG message passing, with the same parameters.
+    once per batch. Any other graph or convolution runs on PyG message passing, with the same parameters. The closed
+    form reads the parameters of both maps of a layer, and calls maps that are hooked, pruned or exchanged.
 
     A mean of all texts is the same for every clip: in the complete graph the texts are a constant, whatever their
     order. With `edge_weight` w_im >= 0 clip i hears text m that much (clips still hear each other with weight 1, in
@@ -397,11 +399,11 @@ def action_graph(n_clips: int, n_texts: int, *, device: torch.device | str | Non
 
 def _clip_rows(conv: Any, clips: Tensor, text_sum: Tensor, n_texts: int, clip_mask: Tensor | None) -> Tensor:
     """One SAGEConv layer at the clips of the complete graph, without a neighbour matrix."""
-    if clip_mask is None:
+    n_neighbours = clips.shape[1] - 1 + n_texts
+    if n_neighbours == 0:
+        return _lone_rows(conv, clips)
+    if clip_mask is None and _readable(conv):
         # One count for all clips: the mean over the others folds into the weights of the node itself.
-        n_neighbours = clips.shape[1] - 1 + n_texts
-        if n_neighbours == 0:
-            return _lone_rows(conv, clips)
         own = conv.lin_r.weight - conv.lin_l.weight / n_neighbours
         heard = (clips.sum(dim=1) + text_sum) / n_neighbours
         return F.linear(clips, own) + conv.lin_l(heard)[:, None]
@@ -417,19 +419,22 @@ def _weighted_clip_rows(
     Where the weights of each clip have a sum of their own, so has the matrix W_r - W_l / n_i that maps it: a second
     product over the clips cannot be saved, and the layer costs twice that of the complete graph.
     """
-    mapped, n_clips = F.linear(texts, conv.lin_l.weight), clips.shape[1]
-    weight = weights.weight.to(clips.dtype)
-    if weights.total is not None and clip_mask is None and n_clips > 1:
+    weight, n_clips = weights.weight.to(clips.dtype), clips.shape[1]
+    readable = _readable(conv)
+    if weights.total is not None and clip_mask is None and n_clips > 1 and readable:
         # One count for all clips again.
         n_neighbours = n_clips - 1 + weights.total
         own = conv.lin_r.weight - conv.lin_l.weight / n_neighbours
         rows = F.linear(clips, own) + conv.lin_l(clips.sum(dim=1) / n_neighbours)[:, None]
-        return rows + weight @ (mapped / n_neighbours)
+        return rows + weight @ (F.linear(texts, conv.lin_l.weight) / n_neighbours)
     others, counts = _other_clips(clips, clip_mask)
     counts = counts + weight.sum(dim=-1, keepdim=True)
     # Whoever hears nothing hears 0, and sends no gradient into weights of 0.
-    share = torch.where(counts > 0, 1 / counts.where(counts > 0, 1), 0).to(mapped.dtype)
-    return _lone_rows(conv, clips) + share * (F.linear(others, conv.lin_l.weight) + weight @ mapped)
+    share = torch.where(counts > 0, 1 / counts.where(counts > 0, 1), 0).to(clips.dtype)
+    if not readable:
+        return conv.lin_r(clips) + conv.lin_l(share * (others + weight @ texts))
+    mapped = F.linear(texts, conv.lin_l.weight)
+    return _lone_rows(conv, clips) + share.to(mapped.dtype) * (F.linear(others, conv.lin_l.weight) + weight @ mapped)
 
 
 def _other_clips(clips: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -444,7 +449,14 @@ def _other_clips(clips: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tenso
 
 def _lone_rows(conv: Any, rows: Tensor) -> Tensor:
     """One SAGEConv layer at nodes that hear nobody: their mean is 0."""
+    if not _readable(conv):
+        return conv.lin_r(rows) + conv.lin_l(rows.new_zeros(rows.shape[-1]))
     return F.linear(rows, conv.lin_r.weight, conv.lin_l.bias)
+
+
+def _readable(conv: Any) -> bool:
+    """Whether both maps of a layer are the linear ones that they look like, and not pruned, hooked or exchanged."""
+    return all(type(part).__module__ in _LINEAR and as_built(part) for part in (conv.lin_l, conv.lin_r))
 
 
 def _text_rows(conv: Any, texts: Tensor) -> Tensor:
@@ -457,8 +469,8 @@ class _Weights:
     """Checked weights (B, T, M) of the edges from texts to clips, and what those of each clip sum to.
 
     `total` is a number where all clips have the same (up to rounding), as softmax gives them, and no gradient is
-    wanted through it: then a layer costs one matrix product over the clips and not two. Compiled code does not stop
-    to look at values: it takes weights as they are, and the general way.
+    wanted through it: then a layer costs one matrix product over the clips and not two. Compiled or traced code and
+    the transforms of `torch.func` do not stop to look at values: they take weights as they are, and the general way.
     """
 
     def __init__(self, weight: Tensor, shape: tuple[int, ...]):
@@ -467,7 +479,7 @@ class _Weights:
             raise ValueError(f"edge_weight wants shape (B, T, M), here {shape}, got {given}")
         self.weight = weight
         self.total: float | None = None
-        if weight.numel() == 0 or torch.compiler.is_compiling():
+        if weight.numel() == 0 or not _has_values(weight):
             return
         with torch.no_grad():
             totals = weight.sum(dim=-1, dtype=torch.promote_types(weight.dtype, torch.float32))
@@ -480,6 +492,15 @@ class _Weights:
             self.total = (low + high) / 2
 
 
+def _has_values(weight: Tensor) -> bool:
+    """Whether these are numbers to look at, and nothing that stands for others: traced, mapped over or dual."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    # torch has no public way to ask for the first.
+    transformed = torch._C._functorch.is_functorch_wrapped_tensor(weight)
+    return not transformed and torch.autograd.forward_ad.unpack_dual(weight).tangent is None
+
+
 class _SageWeights(nn.Module):
     """The parameters of a SAGEConv under its keys: `lin_l` for the neighbours' mean, `lin_r` for the node."""
 
@@ -490,6 +511,8 @@ class _SageWeights(nn.Module):
 
 
 _LAYERS = ("conv1", "conv2")
+# Where torch's and PyG's linear maps are from: not those of LoRA, which have a weight and more.
+_LINEAR = (nn.Linear.__module__, "torch_geometric.nn.dense.linear")
 _SAGE_KEYS = "conv1.lin_l, conv1.lin_r, conv2.lin_l and conv2.lin_r"
 
 

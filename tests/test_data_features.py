@@ -90,6 +90,7 @@ def test_the_digest_changes_with_any_number_and_any_border():
         lambda f: f.crop([0], 2, [-1]),
         lambda f: f.crop([0, 1], 2, [0]),
         lambda f: f.crop(torch.tensor([0.5]), 2, [0]),
+        lambda f: f.crop([0], 0, [0]),
         lambda f: f.video(3),
         lambda f: f.video(-1),
         lambda f: f.shortened([5, 1, 1]),
@@ -102,6 +103,24 @@ def test_the_digest_changes_with_any_number_and_any_border():
 def test_a_wrong_request_is_one_plain_sentence(wrong):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         wrong(ClipFeatures.stack(ragged([4, 9, 2])))
+
+
+@pytest.mark.parametrize("wrong", [torch.tensor([True, False, True]), [0.7, 1.2], [[0, 1]]])
+def test_what_is_no_list_of_videos_is_refused(wrong):
+    split, _, _ = performances([4, 9, 2], clips=3)
+    with pytest.raises(ValueError, match="a list of whole numbers is wanted, got"):
+        split.batch(wrong)
+
+
+def test_a_batch_is_one_clip_long_or_more():
+    split, _, _ = performances([4, 9, 2], clips=3)
+    with pytest.raises(ValueError, match="clips is the length of a crop, 1 or more, got -2"):
+        split.batch([1], clips=-2)
+
+
+def test_rows_may_be_a_view_that_runs_backwards():
+    (rows,) = ragged([6])
+    assert torch.equal(ClipFeatures(rows[::-1], [0, 6]).video(0), torch.from_numpy(rows[::-1].copy()))
 
 
 @pytest.mark.parametrize(("length", "start"), [(5, 0), (6, 0), (7, 0), (8, 1), (9, 1), (10, 2)])

@@ -24,7 +24,7 @@ DIM, HEADS = 16, 4
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.floats(0.0, 0.99), st.lists(st.integers(0, 6), min_size=1, max_size=3), st.integers(0, 2**31 - 1))
+@given(st.floats(0.0, 0.99), st.lists(st.integers(0, 6), max_size=3), st.integers(0, 2**31 - 1))
 def test_dropout_is_a_product_with_its_mask_in_value_and_gradient(p, shape, seed):
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(seed)
@@ -118,6 +118,14 @@ def test_vmap_drops_each_its_own_or_all_the_same():
     assert torch.equal(same[0], same[1])
     gradient = torch.vmap(torch.func.grad(lambda row: dropout(row, 0.5).sum()), randomness="different")(x)
     assert gradient.unique().tolist() == [0.0, 2.0]
+
+
+def test_the_device_is_the_inputs_and_not_the_default():
+    layer, _ = drawn_layer(EncoderLayer, rate=0.3)
+    (rows,) = inputs(EncoderLayer)
+    with torch.device("meta"):
+        assert dropout(torch.ones(4, device="cpu"), 0.5).device.type == "cpu"
+        assert layer(rows).device.type == "cpu"
 
 
 def test_compiled_it_drops_as_much():
@@ -215,6 +223,70 @@ def test_a_hooked_or_exchanged_part_is_called_and_not_read(kind):
     plain = layer(*given)
     layer.linear2 = nn.Sequential(layer.linear2, nn.Tanh())
     assert (layer(*given) - plain).abs().max() > 1e-3
+
+
+def with_key_biases(layer):
+    layer.self_attn = nn.MultiheadAttention(DIM, HEADS, 0.0, batch_first=True, add_bias_kv=True).double()
+
+
+CHANGES = {
+    "activation": lambda layer: setattr(layer, "activation", F.gelu),
+    "norm first": lambda layer: setattr(layer, "norm_first", True),
+    "key biases": with_key_biases,
+    "no bias": lambda layer: setattr(layer, "linear2", nn.Linear(3 * DIM, DIM, bias=False).double()),
+    "forward": lambda layer: setattr(layer.linear2, "forward", torch.tanh),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_layer_that_was_changed_is_torchs_that_was_changed(change):
+    layer, slow = drawn_layer(EncoderLayer)
+    layer.linear1 = slow.linear1 = nn.Linear(DIM, 3 * DIM).double()
+    for one in (layer, slow):
+        torch.manual_seed(0)
+        change(one)
+    if "forward" in vars(layer.linear2):
+        layer.linear2.forward = slow.linear2.forward = lambda rows: rows[..., :DIM]
+    (rows,) = inputs(EncoderLayer)
+    torch.testing.assert_close(layer(rows), slow(rows))
+
+
+def test_a_memory_of_another_width_is_mapped_by_maps_of_its_own():
+    layer, slow = drawn_layer(DecoderLayer)
+    for one in (layer, slow):
+        torch.manual_seed(0)
+        one.multihead_attn = nn.MultiheadAttention(DIM, HEADS, 0.0, batch_first=True, kdim=8, vdim=8).double()
+    rows, memory = torch.randn(3, 5, DIM).double(), torch.randn(3, 7, 8).double()
+    torch.testing.assert_close(layer(rows, memory), slow(rows, memory))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_no_video_at_all_is_a_batch_too(training):
+    texts = TextFeatures.for_sport("figure_skating")
+    decoder = make_decoder(256, 8, 1, 0.3).train(training)
+    assert decoder(torch.zeros(0, 6, 256), torch.zeros(0, 9, 256)).shape == (0, 6, 256)
+    assert decoder(torch.zeros(0, 60, 256), torch.zeros(0, 9, 256)).shape == (0, 60, 256)
+    nothing = torch.zeros(0, 9, 8)
+    assert MLAVL(texts, visual_dim=8, audio_dim=8).eval()(nothing, nothing)["score"].shape == (0,)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_a_traced_decoder_takes_another_batch():
+    decoder = make_decoder(DIM, 2, 1, 0.3).eval()
+    traced = torch.jit.trace(decoder, (torch.randn(2, 3, DIM), torch.randn(2, 7, DIM)), check_trace=False)
+    queries, memory = torch.randn(5, 3, DIM), torch.randn(5, 9, DIM)
+    torch.testing.assert_close(traced(queries, memory), decoder(queries, memory))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_torchs_encoder_may_nest_what_is_padded():
+    layer, slow = drawn_layer(EncoderLayer)
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] * 4 + [True]])
+    (rows,) = inputs(EncoderLayer)
+    with torch.no_grad():
+        encoders = [nn.TransformerEncoder(one, 1).eval() for one in (layer, slow)]
+        ours, theirs = (encoder(rows, src_key_padding_mask=padding) for encoder in encoders)
+    torch.testing.assert_close(ours[~padding], theirs[~padding])
 
 
 def test_masks_go_torchs_way():

@@ -1,10 +1,13 @@
 """MAG2: the closed form is the graph, at any size, in value and gradient."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.nn import MessagePassing, SAGEConv
@@ -151,6 +154,64 @@ def test_even_weights_take_the_cheap_way_to_the_same_numbers(graph, masked):
     torch.testing.assert_close(cheap, general)
     for ours, theirs in zip(gradients(cheap, real, inputs), gradients(general, real, inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def changed_maps(guide):
+    """Guides whose maps are not what their weights say: hooked, pruned, exchanged."""
+    hooked, pruned, exchanged = (copy.deepcopy(guide) for _ in range(3))
+    hooked.conv1.lin_r.register_forward_hook(lambda module, args, rows: 3 * rows)
+    hooked.conv2.lin_l.register_forward_hook(lambda module, args, rows: rows.tanh())
+    prune.l1_unstructured(pruned.conv1.lin_r, "weight", 0.5)
+    exchanged.conv2.lin_l.forward = lambda rows: rows[..., :1] * torch.arange(8.0, dtype=torch.float64)
+    return {"hooked": hooked, "pruned": pruned, "exchanged": exchanged}
+
+
+@pytest.mark.parametrize("which", ["hooked", "pruned", "exchanged"])
+@pytest.mark.parametrize("n_clips", [1, 7])
+def test_maps_that_are_changed_are_called_and_not_read(which, n_clips):
+    guide = changed_maps(ActionGraphGuidance(8, dropout=0.0).double())[which]
+    clips, texts = torch.randn(2, n_clips, 8).double(), torch.randn(5, 8).double()
+    edges = action_graph(n_clips, 5)
+    for _ in range(2):  # pruning makes its weight anew for each step
+        closed, passed = guide(clips, texts), guide(clips, texts, edge_index=edges)
+        torch.testing.assert_close(closed, passed)
+        closed.sum().backward()
+    ones = torch.ones(2, n_clips, 5).double()
+    torch.testing.assert_close(guide(clips, texts, edge_weight=ones), passed)
+    uneven = torch.rand(2, n_clips, 5).double()
+    every = torch.ones(2, n_clips, dtype=torch.bool)
+    masked = guide(clips, texts, edge_weight=uneven, clip_mask=every)
+    torch.testing.assert_close(guide(clips, texts, edge_weight=uneven), masked)
+
+
+def test_a_derivative_along_the_weights_is_the_gradient():
+    """Softmax weights have equal sums, but moving one of them alone moves its clip's sum."""
+    guide = ActionGraphGuidance(8, dropout=0.0).double()
+    clips, texts = torch.randn(2, 7, 8).double(), torch.randn(5, 8).double()
+    weight, along = torch.randn(2, 7, 5).double().softmax(dim=-1), torch.randn(2, 7, 5).double()
+
+    def guided(weight):
+        return guide(clips, texts, edge_weight=weight)
+
+    _, ours = torch.func.jvp(guided, (weight,), (along,))
+    step = 1e-5
+    expected = (guided(weight + step * along) - guided(weight - step * along)) / (2 * step)
+    torch.testing.assert_close(ours, expected, atol=1e-7, rtol=1e-6)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(weight, along)
+        tangent = torch.autograd.forward_ad.unpack_dual(guided(dual)).tangent
+    torch.testing.assert_close(tangent, expected, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_weights_may_be_mapped_over_and_traced():
+    guide = ActionGraphGuidance(8, dropout=0.0).eval().requires_grad_(False)
+    clips, texts = torch.randn(2, 7, 8), torch.randn(5, 8)
+    even, uneven = torch.randn(3, 2, 7, 5).softmax(dim=-1), torch.rand(2, 7, 5)
+    mapped = torch.vmap(lambda weight: guide(clips, texts, edge_weight=weight))(even)
+    torch.testing.assert_close(mapped, torch.stack([guide(clips, texts, edge_weight=weight) for weight in even]))
+    traced = torch.jit.trace(lambda weight: guide(clips, texts, edge_weight=weight), even[0], check_trace=False)
+    torch.testing.assert_close(traced(uneven), guide(clips, texts, edge_weight=uneven))
 
 
 @settings(deadline=None, max_examples=30)

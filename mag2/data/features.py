@@ -135,7 +135,9 @@ class Crops:
         clips: int,
         starts: Sequence[int] | Tensor | NDArray[np.int64],
     ):
-        self.videos, begins = _integers(index), _integers(starts)
+        self.videos, begins = integers(index), integers(starts)
+        if clips < 1:
+            raise ValueError(f"clips is the length of a crop, 1 or more, got {clips}")
         _check_videos(self.videos, len(lengths))
         if begins.shape != self.videos.shape or (begins < 0).any():
             raise ValueError(
@@ -175,7 +177,10 @@ def _shared(data: NDArray[np.float32]) -> Tensor:
     """The rows as a tensor of the same memory, which is only read."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(np.asarray(data))
+        try:
+            return torch.from_numpy(np.asarray(data))
+        except ValueError:  # a view that runs backwards, say
+            return torch.from_numpy(np.array(data, order="C"))
 
 
 def _check_videos(index: NDArray[np.int64], count: int) -> None:
@@ -183,7 +188,8 @@ def _check_videos(index: NDArray[np.int64], count: int) -> None:
         raise ValueError(f"there are videos 0 to {count - 1} here, got {index.tolist()}")
 
 
-def _integers(values: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
+def integers(values: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
+    """A list of whole numbers as an array; ValueError where it is none: floats and truth values are no numbers."""
     array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"a list of whole numbers is wanted, got {array.dtype} of shape {array.shape}")

@@ -27,18 +27,24 @@ class ReusedMemory:
 
     def __init__(self) -> None:
         self._pieces: list[NDArray[np.float32]] = []
-        self._lock = threading.Lock()  # or two threads find the same piece free
+        self._lock = threading.Lock()
 
     def empty(self, *shape: int) -> Tensor:
         """A contiguous tensor of this shape on the CPU, of any content."""
         count = math.prod(shape)
-        with self._lock:
+        # Two threads must not find the same piece free. Nobody waits: whoever comes second gets fresh memory, and so
+        # does a process that was forked while the lock was held, where nobody will ever release it.
+        if not self._lock.acquire(blocking=False):
+            return torch.from_numpy(np.empty(shape, dtype=np.float32))
+        try:
             piece = self._free(count)
             if piece is None:
                 piece = np.empty(count, dtype=np.float32)
                 if piece.nbytes <= _LARGEST:
                     self._pieces = [*self._pieces, piece][-_KEPT:]
             return torch.from_numpy(piece[:count].reshape(shape))
+        finally:
+            self._lock.release()
 
     def _free(self, count: int) -> NDArray[np.float32] | None:
         for place in range(len(self._pieces)):

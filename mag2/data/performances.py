@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mag2.data.features import ClipFeatures, Crops, concatenated_digest
+from mag2.data.features import ClipFeatures, Crops, concatenated_digest, integers
 from mag2.data.labels import Example
 
 MODALITIES = ("visual", "audio", "flow")
@@ -111,14 +111,13 @@ class Performances:
         serves all its modalities. `clips` is the length that the split was made with, unless given.
         """
         clips = self.clips if clips is None else clips
-        index = torch.as_tensor(index, dtype=torch.long).cpu()
-        videos = index.numpy()
+        videos = integers(index)
         if ((videos < 0) | (videos >= len(self))).any():
-            raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {index.tolist()}")
+            raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {videos.tolist()}")
         crops = Crops(self.lengths, videos, clips, crop_starts(self.lengths[videos], clips, generator).numpy())
         taken = {key: part.take(crops) for key, part in self._features.items()}
         audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
-        return Batch(taken["visual"], audio, flow, self.label[index], vision_language)
+        return Batch(taken["visual"], audio, flow, self.label[torch.from_numpy(videos)], vision_language)
 
 
 @dataclass(frozen=True)
