@@ -7,18 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# A random number of 16 bits for each element, four from one draw of the generator.
-_LEVELS = 1 << 16
-_BITS_A_DRAW = 4
+# Each element has a random number of 8 bits, or of 16 where 8 are not fine enough; torch's generator draws 64.
+_FEW, _MANY, _DRAWN = 8, 16, 64
+_TOLERANCE = 0.005
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """`torch.nn.functional.dropout`, its random numbers drawn four at a time on the CPU.
+    """`torch.nn.functional.dropout`, its random numbers drawn eight at a time on the CPU.
 
     There torch draws one number of the generator for each element, which was a sixth of a training step of MLAVL. Here
-    an element is dropped where its 16 bits make a small number: with the probability q = round(65536 p) / 65536, but
-    between 1 and 65535 of 65536, and the rest is divided by 1 - q, so that the expectation is x exactly. Elsewhere, on
-    GPUs, torch's own is called. Nothing is drawn for p of 0 or 1, or in evaluation.
+    an element is dropped where its 8 bits, as many as FlashAttention takes, make a small number: with the probability
+    q = round(256 p) / 256, 0.3008 for 0.3. Where that is off by more than half a percent of p or of 1 - p, 16 bits are
+    drawn and q = round(65536 p) / 65536, but between 1 and 65535 of 65536. The rest is divided by 1 - q, so that the
+    expectation is x exactly. Elsewhere, on GPUs, torch's own is called. Nothing is drawn for p of 0 or 1, or in
+    evaluation.
 
     Args:
         x: any shape, floating point.
@@ -50,15 +52,21 @@ def kept(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
     """
     if p in (0, 1):
         return torch.full(tuple(shape), int(1 - p), dtype=torch.uint8, device="cpu"), 1.0
+    bits = _bits(p)
+    levels, count = 1 << bits, math.prod(shape)
     # Some are kept and some dropped, however near to 0 or 1 the probability is.
-    dropped = min(max(round(_LEVELS * p), 1), _LEVELS - 1)
-    count = math.prod(shape)
-    draws = torch.randint(-(2**63), 2**63 - 1, ((count + _BITS_A_DRAW - 1) // _BITS_A_DRAW,), device="cpu")
-    bits = draws.view(torch.int16)[:count].view(tuple(shape))
-    # A comparison, but without bool, which torch is slow to make of int16.
-    below = dropped - _LEVELS // 2 - 1
-    mask = (bits.clamp(below, below + 1) - below).to(torch.uint8)
-    return mask, _LEVELS / (_LEVELS - dropped)
+    dropped = min(max(round(levels * p), 1), levels - 1)
+    draws = torch.randint(-(2**63), 2**63 - 1, (-(-count * bits // _DRAWN),), device="cpu")
+    numbers = draws.view(torch.int8 if bits == _FEW else torch.int16)[:count].view(tuple(shape))
+    # A comparison, but without bool, which torch is slow to make of integers.
+    below = dropped - levels // 2 - 1
+    mask = (numbers.clamp(below, below + 1) - below).to(torch.uint8)
+    return mask, levels / (levels - dropped)
+
+
+def _bits(p: float) -> int:
+    few = 1 << _FEW
+    return _FEW if abs(round(few * p) / few - p) <= _TOLERANCE * min(p, 1 - p) else _MANY
 
 
 def draws_cheaply(x: Tensor) -> bool:

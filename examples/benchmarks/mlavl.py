@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,43 +28,38 @@ def steps(plan: Plan) -> tuple[Ways, tuple[str, ...]]:
     visual, audio = (torch.randn(sizes.batch, sizes.clips, sizes.feature, device=device) for _ in range(2))
     label = torch.rand(sizes.batch, device=device)
 
-    def step(precision: torch.dtype | None, compiled: bool) -> Callable[[], object]:
-        model = build(plan)
+    def step(model: nn.Module, half: bool = False, compiled: bool = False) -> Callable[[], object]:
+        loss_of: Any = model.loss
         forward = torch.compile(model) if compiled else model
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
         def once() -> None:
-            with torch.autocast(torch.device(device).type, precision or torch.bfloat16, enabled=precision is not None):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
                 output = forward(visual, audio)
-            loss = model.loss({key: value.float() for key, value in output.items()}, label)["total"]
+            loss = loss_of({key: value.float() for key, value in output.items()}, label)
             optimizer.zero_grad()
-            loss.backward()
+            (loss["total"] if isinstance(loss, dict) else loss).backward()
             optimizer.step()
 
         return once
 
-    def released() -> Callable[[], object]:
-        model = ReleasedMLAVL(TEXTS, sizes.feature, sizes.dim, sizes.heads, DROPOUT).train().to(device)
-        optimizer = torch.optim.Adam(model.parameters())
-
-        def once() -> None:
-            loss = model.loss(model(visual, audio), label)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-        return once
+    def released() -> nn.Module:
+        return ReleasedMLAVL(TEXTS, sizes.feature, sizes.dim, sizes.heads, DROPOUT).train().to(device)
 
     ways: Ways = {
-        "ours": step(None, False),
-        "ours, bfloat16": step(torch.bfloat16, False),
-        "the released way": released(),
+        "ours": step(build(plan)),
+        "ours, bfloat16": step(build(plan), half=True),
+        "the released way": step(released()),
+        "the released way, bfloat16": step(released(), half=True),
     }
     if not plan.compile:
         return ways, ("compiled: left out here",)
     if torch.device(device).type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):
         return ways, ("compiled: there is no C++ compiler here",)
-    ways |= {"ours, compiled": step(None, True), "ours, bfloat16, compiled": step(torch.bfloat16, True)}
+    ways |= {
+        "ours, compiled": step(build(plan), compiled=True),
+        "ours, bfloat16, compiled": step(build(plan), half=True, compiled=True),
+    }
     return ways, ()
 
 
