@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.dropout import draws_cheaply, kept
+from mag2.hooks import as_built
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
@@ -83,12 +84,6 @@ def _worth_it(layer: EncoderLayer | DecoderLayer, x: Tensor) -> bool:
         return False
     parts = [part for part in layer.modules() if part is not layer]
     return all(type(part) in _PARTS and as_built(part) and _usual(part) for part in parts)
-
-
-def as_built(part: nn.Module) -> bool:
-    """Whether a module's weights may be read in place of calling it: nothing is hooked to it or set on it."""
-    hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-    return not any(hooks) and "forward" not in vars(part)
 
 
 def _usual(part: Any) -> bool:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.attention import as_built
 from mag2.dropout import dropout
+from mag2.hooks import as_built
 from mag2.plugin.hub import Pretrained
 from mag2.plugin.kinds import kind
 from mag2.plugin.origins import Origin, origin
