@@ -226,6 +226,7 @@ LABEL_FAULTS = {
     "too few columns": (labels("train", **{"3": "3 9"}), [TRAIN, "line 2", "2 columns", "number TES PCS deduction"]),
     "too many columns": (labels("test", **{"2": "2 1 1 1 1"}), [TEST, "line 1", "5 columns"]),
     "commas": (labels("test", **{"2": "2,45,40,2"}), [TEST, "line 1", "1 columns"]),
+    "numbers that are none in the first line": (content(TEST, b"x nan nan 0\n"), [TEST, "line 1", "TES", "nan"]),
     "a second header": (labels("train", **{"3": "number TES PCS deduction"}), [TRAIN, "line 2", "'TES'", "number"]),
     "an unparsable number": (labels("train", **{"1": "1 x22.5 20 1"}), [TRAIN, "line 1", "'x22.5'", "TES"]),
     "an unparsable PCS when TES is read": (

@@ -136,7 +136,9 @@ def test_a_build_that_is_killed_leaves_no_valid_store_and_no_litter(folder, monk
     with pytest.raises(KeyboardInterrupt):
         everything(folder)
     assert [file.name for file in (folder / ".mag2-cache").iterdir()] == ["lock"]
-    (folder / ".mag2-cache" / "fs1000-visual.npy.part-0123").write_bytes(b"left by a process that had no time")
+    (folder / ".mag2-cache" / "fs1000-visual-0123456789abcdef.npy.part-0123456789abcdef").write_bytes(
+        b"left by a process that had no time"
+    )
     monkeypatch.undo()
     everything(folder, cache=folder / ".mag2-cache")
     assert not list((folder / ".mag2-cache").glob("*.part-*"))
@@ -236,6 +238,59 @@ def test_features_stay_on_disk_and_are_not_held_in_memory(folder):
     (file,) = (folder / ".mag2-cache").glob("fs1000-visual-*.npy")
     np.load(file, mmap_mode="r+")[:] = 7
     assert set(data.train.batch([0], clips=1).visual.flatten().tolist()) == {7.0}
+
+
+def test_files_of_the_users_own_stay_in_a_chosen_cache(folder, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "features.tar.part-aa").write_text("x")
+    (mine / "fs1000.npy.part-01").write_text("x")
+    everything(folder, cache=mine)
+    assert (mine / "features.tar.part-aa").exists()
+    assert (mine / "fs1000.npy.part-01").exists()
+
+
+def test_folders_that_share_a_cache_do_not_share_features(folder, tmp_path):
+    """Names, sizes and times of the files may all be equal: those of a reproducible archive are."""
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    for file in other.rglob("*.npy"):
+        np.save(file, np.load(file) + 1)
+    for file in (*folder.rglob("*.npy"), *other.rglob("*.npy")):
+        os.utime(file, (315532800, 315532800))
+    first, second = (everything(place, cache=tmp_path / "cache") for place in (folder, other))
+    assert torch.equal(second, everything(other, cache=tmp_path / "own"))
+    assert not torch.equal(second, first)
+
+
+def test_a_store_that_is_exchanged_while_it_is_opened_is_not_taken(folder, monkeypatch):
+    everything(folder)
+    load, exchanged = np.load, []
+
+    def late(file, **options):
+        if "fs1000-visual" in str(file) and not exchanged:
+            exchanged.append(file)
+            other = np.flip(load(file), axis=0)
+            np.save(file.with_name("other.npy"), other)
+            os.replace(file.with_name("other.npy"), file)
+        return load(file, **options)
+
+    expected = everything(folder)
+    monkeypatch.setattr(np, "load", late)
+    assert torch.equal(everything(folder), expected)
+    assert exchanged
+
+
+def test_linked_features_of_a_simulation_are_simulated(folder, tmp_path):
+    (folder / "SIMULATED.txt").write_text("")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            (linked / path.name).symlink_to(path)
+        elif path.name.endswith("_new.txt"):
+            shutil.copy(path, linked)
+    assert read_fs1000(linked, "TES").simulated
 
 
 def test_progress_counts_every_file_up_to_the_total(folder):

@@ -1,6 +1,10 @@
 """The grid over a Ray cluster is the grid over processes: same results, same failures, same resuming."""
 
 import functools
+import multiprocessing
+import os
+import signal
+import time
 
 import pytest
 
@@ -43,6 +47,36 @@ def test_processes_give_what_one_process_gives(tmp_path):
     two, more = run(tmp_path / "two", workers=2)
     assert one == two
     assert ticks == more == 8
+
+
+def work_or_die(cell, folder, tick):
+    if cell.row == "bad":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return {"spearman": 0.5}
+
+
+def test_a_process_that_is_killed_fails_its_own_cell_alone(tmp_path):
+    outcomes = {o.cell: o.error for o in run_grid(CELLS, work_or_die, tmp_path, workers=2)}
+    assert set(outcomes) == set(CELLS)
+    for cell, error in outcomes.items():
+        assert error == ("its process was killed, for want of memory perhaps" if cell.row == "bad" else None)
+
+
+def work_long(cell, folder, tick):
+    (folder / "began").write_text("")
+    time.sleep(0.2 if cell.seed else 60)
+    return {"spearman": 0.5}
+
+
+def test_whoever_stops_leaves_no_training_behind(tmp_path):
+    cells = [Cell("a", "TES", seed) for seed in (1, 0, 0, 0, 0)]
+    before, grid = set(multiprocessing.active_children()), run_grid(cells, work_long, tmp_path, workers=2)
+    assert next(grid).error is None
+    started = time.monotonic()
+    grid.close()
+    assert set(multiprocessing.active_children()) <= before
+    assert time.monotonic() - started < 30
 
 
 def test_a_cluster_without_ray_says_what_to_install(tmp_path, monkeypatch):

@@ -504,6 +504,15 @@ def test_features_that_are_added_later_leave_what_is_trained_and_changed_ones_do
     assert "holds results of other data, crops or texts (vision_language of FS1000/TES)" in err
 
 
+def test_two_tables_do_not_share_a_folder(run, tmp_path):
+    """Their rows have the same numbers: those of one would stand under the names of the other."""
+    given = ("--rows", "1", "--datasets", "FS1000", "--targets", "TES", "--out", tmp_path)
+    assert run(TABLE1, *given)[0] == 0
+    status, _, err = run(TABLE4, *given)
+    assert status == 2
+    assert "holds results with table table1, this run has table4; give another --out" in err
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_every_table_has_rows_with_weighted_edges(run, tmp_path, table):
     row = next(row for row in table.rows if row.guided)

@@ -83,7 +83,7 @@ def read_fs1000(
         train=train,
         test=test,
         features=read_features(folder, places, [*train, *test], stem="fs1000", cache=cache, progress=progress),
-        simulated=is_simulated(folder, places.values()),
+        simulated=is_simulated(folder, [TRAIN, TEST, *places.values()]),
     )
 
 

@@ -37,9 +37,10 @@ def want_folder(folder: Path, *labels: str | Path) -> None:
 
 
 def labelled_rows(path: Path) -> list[Line]:
-    """The rows of a label file whose header line may be left out: a first line without a digit."""
+    """The rows of a label file whose header line may be left out: a first line without a digit or a number."""
     rows = read_lines(path)
-    if not any(letter.isdigit() for cell in rows[0].cells for letter in cell):
+    first = rows[0].cells
+    if not any(letter.isdigit() for cell in first for letter in cell) and not any(map(_is_number, first[1:])):
         rows = rows[1:]
     if not rows:
         raise DataError(f"the label file {path} has a header and no rows: one row per video is wanted")
@@ -102,17 +103,28 @@ def read_features(
             progress(len(features) * len(wanted) + ready, len(sources) * len(wanted))
 
     for key, place in places.items():
-        # Two sets of features of one dataset, in two places, do not displace each other's store.
-        name = f"{stem}-{key}-{short_hash(str(place))}"
+        # Two sets of features in two places do not displace each other's store, nor do two folders that share one.
+        where = place if cache is None else (folder / place).resolve()
+        name = f"{stem}-{key}-{short_hash(str(where))}"
         features[key] = stored(sources[key], stem=name, places=stores, progress=tell)
     return features
 
 
 def is_simulated(folder: Path, places: Iterable[str | Path]) -> bool:
     """Whether the simulator wrote the folder, or one that any of the features or labels lie in."""
-    paths = [folder / place for place in places]
-    near = {folder, *paths, *(path.parent for path in paths)}
+    paths = [folder, *(folder / place for place in places)]
+    paths += [path.resolve() for path in paths]  # what is linked lies elsewhere
+    near = {*paths, *(path.parent for path in paths[1:])}
     return any((path / SIMULATED).is_file() for path in near)
+
+
+def _is_number(text: str) -> bool:
+    """nan and inf are numbers, and for the row to refuse."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_clips(file: str | Path) -> Tensor:

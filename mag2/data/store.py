@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ except ImportError:  # Windows has no flock; two builders at once then cost a se
 
 # Raise it whenever the stored numbers or the fields of the fingerprint change: older stores are then rebuilt.
 LAYOUT = 1
+
+_LEFTOVER = re.compile(r".+-[0-9a-f]{16}\.(npy|json)\.part-[0-9a-f]{16}")
 
 
 def stored(
@@ -102,6 +105,9 @@ def _open(place: Path, stem: str, fingerprint: dict) -> ClipFeatures | None:
         if note["itself"] != _identity(data_file):
             return None
         data = np.load(data_file, mmap_mode="r", allow_pickle=False)
+        # Another process may have put another store in its place before it was mapped; now nobody can any more.
+        if note["itself"] != _identity(data_file):
+            return None
         offsets = np.cumsum([0, *note["lengths"]])
         if data.shape != (offsets[-1], note["width"]):
             return None
@@ -163,5 +169,6 @@ def _lock(place: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # a file system without locks: see above
                 fcntl.flock(file, fcntl.LOCK_EX)
                 for leftover in place.glob("*.part-*"):
-                    leftover.unlink(missing_ok=True)
+                    if _LEFTOVER.fullmatch(leftover.name):  # and no file of the user's
+                        leftover.unlink(missing_ok=True)
         yield

@@ -70,7 +70,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     # Every fault of the data and of the texts shows here, before anything is written.
     datasets = asked_datasets(rows, sources, targets)
     check_kinds(datasets)
-    encoders, settings = asked_texts(options, sources), _settings(options, datasets)
+    encoders, settings = asked_texts(options, sources), _settings(table, options, datasets)
     small = settings["size"] == "small"
     prints = fingerprints(datasets, encoders)
     check_models(rows, datasets, encoders, small)
@@ -219,9 +219,10 @@ def _measured(epoch: Epoch) -> dict[str, float]:
     return {name: getattr(epoch, name) for name in ("epoch", "spearman", "mse", "rl2")}
 
 
-def _settings(options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def _settings(table: Table, options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
     """What must stay the same for results to stand in one table."""
     return {
+        "table": table.name,
         "simulated": any(dataset.simulated for dataset in datasets.values()),
         "epochs": options.epochs,
         "size": options.size or ("paper" if options.data else "small"),

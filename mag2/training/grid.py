@@ -5,8 +5,9 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -104,24 +105,53 @@ def run_grid(
 def _in_processes(
     cells: list[Cell], work: Work, out: Path, workers: int, on_tick: Callable[[], object]
 ) -> Iterator[Outcome]:
+    left = cells
+    while left:
+        left = yield from _in_pool(left, work, out, workers, on_tick)
+        # A process that is killed takes its pool with it. It was one of those that began first: each is tried again,
+        # alone, and the others in a new pool.
+        for cell in left[:workers]:
+            if (yield from _in_pool([cell], work, out, 1, on_tick)):
+                yield Outcome(cell, None, "its process was killed, for want of memory perhaps")
+        left = left[workers:]
+
+
+def _in_pool(
+    cells: list[Cell], work: Work, out: Path, workers: int, on_tick: Callable[[], object]
+) -> Generator[Outcome, None, list[Cell]]:
+    """Yield the outcomes; return the cells that are left, in their order, where a process was killed."""
     # Fresh processes and not forks: a fork inherits the threads of torch half-alive.
     context = multiprocessing.get_context("spawn")
     ticks = context.SimpleQueue()
     threads = max((os.cpu_count() or 1) // workers, 1)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(ticks, threads))
+    pending = {}
     try:
         pending = {pool.submit(_work_in_process, cell, work, out): cell for cell in cells}
-        while pending:
+        broken = False
+        while pending and not broken:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             while not ticks.empty():
                 ticks.get()
                 on_tick()
+            broken = any(isinstance(future.exception(), BrokenProcessPool) for future in done)
+            if broken:
+                done, _ = wait(pending)  # which then all end
             for future in done:
-                cell = pending.pop(future)
                 error = future.exception()
-                yield future.result() if error is None else Outcome(cell, None, _told(error))
+                if not isinstance(error, BrokenProcessPool):
+                    yield future.result() if error is None else Outcome(pending[future], None, _told(error))
+                    del pending[future]
+        return list(pending.values())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        if pending:  # whoever stops does not train on: the folder is free for the next as soon as this returns
+            mine = [process for process in multiprocessing.active_children() if process not in others]
+            for process in mine:
+                process.terminate()
+            for process in mine:
+                process.join()
 
 
 _ticks: Any = None

@@ -30,12 +30,10 @@ def _check_settings(path: Path, settings: dict[str, Any], prints: Mapping[str, s
     if not path.is_file():
         return {}
     before, out = read_json(path, "settings", "fingerprints", "runs"), path.parent
-    if before["settings"] != settings:
-        changed = next(k for k, v in settings.items() if before["settings"].get(k) != v)
-        raise ValueError(
-            f"{out} holds results with {changed} {before['settings'].get(changed)}, this run has {settings[changed]}; "
-            f"give another --out"
-        )
+    for name in {**settings, **before["settings"]}:
+        held, wanted = before["settings"].get(name), settings.get(name)
+        if held != wanted:
+            raise ValueError(f"{out} holds results with {name} {held}, this run has {wanted}; give another --out")
     known = before["fingerprints"]
     other = [name for name, value in prints.items() if known.get(name, value) != value]
     if other:
