@@ -73,6 +73,10 @@ class SecondOpinion(Plug):
         super().__init__(at, module)
         self.tokens: Tensor | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: tokens of a call that never came to its end stay behind."""
+        return {**self.__dict__, "tokens": None}
+
     def hooks(self, model: nn.Module) -> list[Any]:
         """Listen at the place, speak at the end."""
         listen = submodule(model, self.at).register_forward_hook(self._listen)
@@ -93,7 +97,8 @@ class SecondOpinion(Plug):
                 raise ValueError(f"{self!r} mixes into the entry 'score' of a dict; this one has {listed(output)}")
             return {**output, "score": self._mixed(output["score"], opinion)}
         if isinstance(output, (tuple, list)):
-            return type(output)([self._mixed(output[0], opinion), *output[1:]])
+            values = [self._mixed(output[0], opinion), *output[1:]]
+            return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
         return self._mixed(output, opinion)
 
     def _mixed(self, own: Tensor, opinion: Tensor) -> Tensor:

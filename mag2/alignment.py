@@ -52,15 +52,15 @@ def edge_weights(
 ) -> Tensor:
     """Weights for `ActionGraphGuidance(..., edge_weight=)`: a softmax over the texts, times `scale`.
 
-    The same similarity everywhere gives weights of 1, the complete graph. The weights of a clip always sum to
-    `scale`, which is the cheap case of weighted guidance.
+    The same similarity everywhere gives weights of 1, the complete graph, unless `top_k` leaves some out. The weights
+    of a clip always sum to `scale`, which is the cheap case of weighted guidance.
 
     Shapes: similarity (B, T, M), any real numbers; returns (B, T, M).
 
     Args:
         temperature: what similarities are divided by. 0.05 is for cosines with centred texts: CLIP's own 0.01, times
             five, as centring stretches what differs between texts that lie within cosine 0.95 of each other.
-        top_k: only so many texts for each clip, all by default.
+        top_k: only so many texts for each clip, any of those that are as similar; all by default.
         scale: how much a clip hears of texts altogether, where it hears T - 1 of other clips; M by default.
 
     Raises:
@@ -70,7 +70,7 @@ def edge_weights(
         raise ValueError(f"similarity wants shape (B, T, M), got {tuple(similarity.shape)}")
     n_texts = similarity.shape[-1]
     scale = n_texts if scale is None else scale
-    if temperature <= 0 or scale <= 0:
+    if not (temperature > 0 and scale > 0):
         raise ValueError(f"temperature and scale want numbers above 0, got {temperature} and {scale}")
     if top_k is not None:
         if not 1 <= top_k <= n_texts:
@@ -78,7 +78,8 @@ def edge_weights(
         kept = torch.zeros_like(similarity, dtype=torch.bool)
         kept.scatter_(-1, similarity.topk(top_k, dim=-1).indices, True)
         similarity = similarity.masked_fill(~kept, -torch.inf)
-    return scale * torch.softmax(similarity / temperature, dim=-1)
+    # Less the highest first: similarities of half precision would overflow.
+    return scale * torch.softmax((similarity - similarity.amax(dim=-1, keepdim=True)) / temperature, dim=-1)
 
 
 @dataclass(frozen=True, eq=False)

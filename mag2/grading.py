@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mag2.context import sinusoidal_code
 from mag2.fusion import make_decoder
@@ -28,8 +29,9 @@ class GradeHead(nn.Module):
 
     def forward(self, grades: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, d) -> score (B,) in [0, 1] and the grade weights (B, K)."""
-        present = torch.sigmoid((grades * self.regressor.weight).sum(dim=-1) + self.regressor.bias)
-        weights = present / present.sum(dim=1, keepdim=True)
+        logits = (grades * self.regressor.weight).sum(dim=-1) + self.regressor.bias
+        # Sigmoids over their sum, by their logarithms: where all are small there is still something to divide by.
+        weights = F.logsigmoid(logits).softmax(dim=1)
         return (weights * self.worth.to(weights.dtype)).sum(dim=1), weights
 
 
@@ -80,7 +82,9 @@ class PromptGuidedGrading(nn.Module):
             raise ValueError(f"unknown queries {queries!r}; there are {', '.join(QUERIES)}")
         if texts is not None and n_grades not in (None, texts.n_grades):
             raise ValueError(f"these texts have {texts.n_grades} grades, n_grades says {n_grades}; leave it out")
-        self.dim, self.n_grades = dim, texts.n_grades if texts is not None else n_grades or 6
+        self.dim, self.n_grades = dim, texts.n_grades if texts is not None else 6 if n_grades is None else n_grades
+        if self.n_grades < 2:
+            raise ValueError(f"a score lies between two grades or more, got n_grades {self.n_grades}")
         self.use_pe, self.released = use_pe, released
         self.decoder = make_decoder(dim, n_heads, n_layers, dropout)
         self.audio_visual = GradeHead(2 * self.n_grades, dim)

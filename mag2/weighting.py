@@ -18,7 +18,8 @@ class SimilarityWeighted(nn.Module):
 
     The model's own features need not lie in that space: beside them a call brings `vision_language` features of the
     same clips, CLIP's of their frames say. Their cosine with the texts becomes the weights of the graph's edges
-    (`mag2.alignment`). A clip of zeros, which is padding, resembles nothing and hears all texts alike.
+    (`mag2.alignment`). A clip of zeros, which is padding, resembles nothing and hears all texts alike, or any `top_k`
+    of them.
 
     Called as the model is, with one name more: ``model(visual, audio, flow, vision_language=...)``.
 
@@ -28,6 +29,8 @@ class SimilarityWeighted(nn.Module):
         model: one with guides attached (`mag2.adapters.<model>.with_mag2`, `mag2.attach`), all of which hear the same
             weights, or one that takes `edge_weight` (B, T, M) in its call, such as `MLAVL`. It is used, not copied:
             `mag2.detach` gives it back, and its plug-in is saved with `mag2.save_plugin(weighted.model, folder)`.
+            Gradient checkpoints belong around this module and not around a guide inside: there the weights are gone
+            when it runs again, and it says so.
         texts: (M, D) of the encoder whose images the clips are, or `TextFeatures` of it, whose visual texts are meant;
             row m is about the action that row m of the guides' own texts is about. They may be other features of it.
         temperature, top_k, scale: of `mag2.alignment.edge_weights`. centre: of `clip_text_similarity`.

@@ -6,6 +6,7 @@ as the golden files list them, and the least in between that computes a score.
 
 import copy
 import pickle
+from collections import namedtuple
 
 import pytest
 import torch
@@ -362,6 +363,9 @@ def test_every_branch_of_pamfn_hears_its_own_texts():
         torch.testing.assert_close(stages[name].args[0], module(embedded.transpose(1, 2)).transpose(1, 2))
 
 
+Scored = namedtuple("Scored", "score more")
+
+
 class Returning(nn.Module):
     """A PAMFN whose score comes out in another shape."""
 
@@ -380,6 +384,7 @@ class Returning(nn.Module):
         (lambda score: score, lambda output: output),
         (lambda score: [score.flatten(), 1], lambda output: output[0][:, None]),
         (lambda score: {"score": score.flatten(), "more": 1}, lambda output: output["score"][:, None]),
+        (lambda score: Scored(score.flatten(), 1), lambda output: output.score[:, None]),
     ],
 )
 def test_pamfn_hears_a_second_opinion_wherever_its_score_is(shaped, score):
@@ -391,6 +396,17 @@ def test_pamfn_hears_a_second_opinion_wherever_its_score_is(shaped, score):
     opinion = place.module(stage.output.transpose(1, 2))
     torch.testing.assert_close(score(output), 0.5 * own + 0.5 * opinion[:, None])
     assert type(output) is type(shaped(own))
+
+
+def test_a_pamfn_whose_stage_ran_alone_can_be_copied():
+    model = pamfn.with_texts(Returning(lambda score: score).eval(), texts(), dim=16, n_heads=2, n_layers=1)
+    expected = model(*THREE)
+    seen = []
+    handle = model.stage1.register_forward_hook(lambda module, args, output: seen.append(args))
+    model(*THREE)
+    handle.remove()
+    model.stage1(*seen[0])
+    torch.testing.assert_close(copy.deepcopy(model)(*THREE), expected)
 
 
 def lacking(model, name):

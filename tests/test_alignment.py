@@ -118,6 +118,17 @@ def test_the_same_similarity_everywhere_is_the_complete_graph(value):
     assert (guide(clips, texts, edge_weight=weight) - guide(clips, texts)).abs().max() < 1e-5
 
 
+def test_similarities_of_half_precision_do_not_overflow():
+    weights = edge_weights(torch.tensor([[[70.0, 60.0, 70.0]]]).half(), temperature=0.001)
+    torch.testing.assert_close(weights.float(), torch.tensor([[[1.5, 0.0, 1.5]]]))
+
+
+@pytest.mark.parametrize("settings", [{"temperature": float("nan")}, {"scale": float("nan")}, {"temperature": 0}])
+def test_settings_are_numbers_above_0(settings):
+    with pytest.raises(ValueError, match="temperature and scale want numbers above 0"):
+        edge_weights(torch.zeros(1, 1, 3), **settings)
+
+
 def test_equal_similarities_never_keep_more_than_top_k():
     assert ((edge_weights(torch.zeros(2, 3, 7), top_k=2) > 0).sum(dim=-1) == 2).all()
 

@@ -8,6 +8,7 @@ import torch
 from mag2 import MLAVL, AudioVisualFusion, PromptGuidedGrading, TextFeatures
 from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import FUSIONS, make_fusion
+from mag2.grading import GradeHead
 from mag2.losses import agreement, mlavl_loss, rank_cross_entropy
 from mag2.mlavl import released_name
 from mag2.projection import TokenProjection
@@ -267,6 +268,23 @@ def test_grading_owns_texts_or_takes_them(texts):
     torch.testing.assert_close(owning(fused, visual)["score"], taking(fused, visual, *projected)["score"])
 
 
+def test_grades_that_are_all_hardly_there_still_make_a_score():
+    head = GradeHead(6, 8).half()
+    torch.nn.init.constant_(head.regressor.bias, -18)  # a sigmoid of half precision is 0 there
+    score, weights = head(torch.zeros(2, 6, 8).half())
+    torch.testing.assert_close(score, torch.full((2,), 0.5).half())
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2).half(), atol=2e-3, rtol=0)
+
+
+def test_a_score_is_the_mean_of_what_grades_are_worth_by_their_sigmoids():
+    head, grades = GradeHead(6, 8).double(), torch.randn(3, 6, 8).double()
+    present = torch.stack([torch.sigmoid(head.regressor(grades[:, n])[:, n]) for n in range(6)], dim=1)
+    expected = present / present.sum(dim=1, keepdim=True)
+    score, weights = head(grades)
+    torch.testing.assert_close(weights, expected)
+    torch.testing.assert_close(score, (expected * torch.arange(6) / 5).sum(dim=1))
+
+
 @pytest.mark.parametrize("n_grades", range(3, 9))
 def test_any_number_of_grades_that_has_words(n_grades):
     texts = TextFeatures.for_sport("rhythmic_gymnastics", n_grades=n_grades)
@@ -284,6 +302,14 @@ def test_any_number_of_grades_that_has_words(n_grades):
         (lambda m: m(features()[1], features()[1]), "12 wide"),
         (lambda m: make_fusion("late", 8), "unknown fusion 'late'; there are avcf"),
         (lambda m: PromptGuidedGrading(8, queries="none"), "unknown queries 'none'"),
+        (
+            lambda m: PromptGuidedGrading(8, n_grades=1, queries="learnable"),
+            "between two grades or more, got n_grades 1",
+        ),
+        (
+            lambda m: PromptGuidedGrading(8, n_grades=0, queries="learnable"),
+            "between two grades or more, got n_grades 0",
+        ),
         (lambda m: PromptGuidedGrading(8)(torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)), "owns no texts"),
         (lambda m: PromptGuidedGrading(8, n_heads=2)(torch.zeros(1, 2, 9), torch.zeros(1, 2, 9)), r"fused wants shape"),
         (lambda m: PromptGuidedGrading(8, TextFeatures.for_sport("figure_skating"), n_grades=4), "6 grades, n_grades"),

@@ -656,3 +656,91 @@ def test_a_loss_goes_down_through_a_frozen_base():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+class Outer(nn.Module):
+    """A wrapper that hands on what it does not have, as PEFT's do."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("base"), name)
+
+    def forward(self, clips):
+        return self.base(clips)
+
+
+def test_a_wrapper_that_hands_on_is_not_taken_for_what_it_wraps():
+    base = Scorer()
+    before = snapshot(base)
+    outer = Outer(attach(base, guide(), at="encoder"))
+    assert [place.at for place in attached(outer)] == ["base.encoder"]
+    attach(outer, guide(), at="base.encoder.0")
+    assert {place.at for place in attached(outer)} == {"base.encoder", "base.encoder.0"}
+    detach(outer)
+    assert_as_before(base, before)
+
+
+def test_a_guide_is_of_the_precision_of_its_place():
+    model = Scorer()
+    model.encoder.bfloat16()
+    model.encoder[1] = nn.Identity()
+    attach(model, guide(), at="encoder")
+    assert {parameter.dtype for parameter in attached(model)[0].module.parameters()} == {torch.bfloat16}
+    assert model.encoder(clips().bfloat16()).dtype == torch.bfloat16
+
+
+def test_what_hangs_on_a_part_is_not_saved_with_the_whole(tmp_path):
+    texts = TextFeatures.for_sport("figure_skating")
+    model = MLAVL(texts, visual_dim=8, audio_dim=8, dim=16, n_heads=2)
+    attach(model.grading, nn.Linear(16, 16), at="decoder")
+    with pytest.raises(ValueError, match="something is attached to this MLAVL"):
+        model.save_pretrained(tmp_path / "saved")
+
+
+class Named(OrderedDict):
+    """An output that is read by name and by position, as those of Hugging Face models are."""
+
+    def __getitem__(self, key):
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+
+def test_a_dict_that_is_read_by_position_is_written_by_position():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(DIM, DIM)
+
+        def forward(self, rows):
+            return Named(hidden=self.linear(rows), other=1)
+
+    model = Model()
+    plain = model(clips())["hidden"]
+    attach(model, nn.Tanh(), at="", item=0)
+    output = model(clips())
+    assert list(output) == ["hidden", "other"]
+    torch.testing.assert_close(output["hidden"], plain.tanh())
+
+
+def test_a_mask_wants_a_guide_that_takes_one():
+    encoder = nn.TransformerEncoderLayer(DIM, 2, DIM, batch_first=True)
+    with pytest.raises(ValueError, match="takes no clip_mask; leave the mask out"):
+        attach(encoder, nn.Linear(DIM, DIM), at="", padding_mask="src_key_padding_mask")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_features_are_refused_with_the_switch_that_helps():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(DIM, 2, DIM, batch_first=True), 2).eval()
+    attach(encoder, guide(), at="layers.0")
+    padding = torch.zeros(BATCH, CLIPS, dtype=torch.bool)
+    padding[:, -1] = True
+    with torch.no_grad():
+        with pytest.raises(ValueError, match="set `use_nested_tensor = False` on the nn"):
+            encoder(clips(), src_key_padding_mask=padding)
+        encoder.use_nested_tensor = False
+        assert encoder(clips(), src_key_padding_mask=padding).isfinite().all()

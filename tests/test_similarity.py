@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import CheckpointError, checkpoint
+from torch.utils.checkpoint import checkpoint
 
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach, disabled, load_plugin, save_plugin
 from mag2.adapters import pamfn
@@ -219,7 +219,24 @@ def test_recomputation_hears_the_weights_inside_the_with_and_refuses_outside():
         torch.testing.assert_close(theirs.grad, ours.grad)
     with edge_weights_of(late, weights()):
         loss = checkpoint(late, clips(), use_reentrant=False).square().sum()
-    with pytest.raises(CheckpointError):
+    with pytest.raises(RuntimeError, match="runs again in the backward pass, after its edge weights went back"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_guide_that_is_checkpointed_inside_a_weighted_model_says_that_its_weights_are_gone(reentrant):
+    class Checkpointed(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, visual):
+            return checkpoint(self.model, visual, use_reentrant=reentrant)
+
+    around = Checkpointed(guided().train())
+    weighted = SimilarityWeighted(around, torch.randn(M, 6))
+    loss = weighted(clips().requires_grad_(), vision_language=torch.randn(3, 5, 6)).square().sum()
+    with pytest.raises(RuntimeError, match="let nothing around it be checkpointed"):
         loss.backward()
 
 

@@ -122,11 +122,12 @@ def insert(model: nn.Module, *plugs: Plug, freeze: bool = False) -> nn.Module:
     room = room_of(inner)
     if room is None:
         room = Plugs().train(inner.training)
-        inner.add_module(ROOM, room)
-    like = next((parameter for parameter in inner.parameters() if parameter.is_floating_point()), None)
+        inner._modules[ROOM] = room  # add_module would see the room of what a wrapper hands on
     for plug in plugs:
         plug.module.train(inner.training)
-        if like is not None:
+        # A guide lives where its place lives, and is of its precision; a model may have several of both.
+        like = _like(submodule(inner, plug.at), inner)
+        if like is not None and all(plug.module is not guide for guide in room.guides):
             plug.module.to(like.device, like.dtype)
         if all(plug.module is not guide for guide in room.guides):
             room.guides.append(plug.module)
@@ -142,7 +143,8 @@ def check(model: nn.Module, plugs: Sequence[Plug]) -> None:
     """Raise a ValueError where one of the plugs cannot sit in the model; nothing is touched."""
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
         raise ValueError(f"{type(model).__name__} counts parameters when it is made; attach to the model, then wrap it")
-    if hasattr(model, ROOM) and room_of(model) is None:
+    own = (vars(model), vars(type(model)), model._modules, model._parameters, model._buffers)
+    if room_of(model) is None and any(ROOM in names for names in own):
         raise ValueError(f"the model has an attribute {ROOM!r} of its own, where plugs would live; rename it")
     taken: dict[tuple, Plug] = {}
     for plug in plugs:
@@ -209,8 +211,14 @@ def rooms(model: nn.Module) -> list[tuple[str, Plugs]]:
 
 def room_of(module: nn.Module) -> Plugs | None:
     """What is plugged into a module itself, its parts not included."""
-    room = getattr(module, ROOM, None)
+    # Not getattr: wrappers that hand on to what they wrap would show its room as theirs.
+    room = module._modules.get(ROOM)
     return room if isinstance(room, Plugs) else None
+
+
+def _like(*modules: nn.Module) -> nn.Parameter | None:
+    """The first parameter to be like, of the first module that has one."""
+    return next((each for module in modules for each in module.parameters() if each.is_floating_point()), None)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -27,7 +27,9 @@ class Pretrained(PyTorchModelHubMixin, library_name="mag2", tags=["action-qualit
         module: Any = self
         if module.config is None:
             raise ValueError(f"this {type(self).__name__} was built with code of your own; save its state_dict")
-        if hasattr(module, "mag2"):
+        from mag2.plugin.attaching import attached
+
+        if attached(module):
             raise ValueError(f"something is attached to this {type(self).__name__}; save_plugin it and detach it first")
         about = {"mag2": library_version(), "kind": name_of(self), "built": module.config}
         write_folder(Path(save_directory), (WEIGHTS, ABOUT), weights_of(module), about)

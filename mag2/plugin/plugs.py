@@ -106,6 +106,7 @@ class FeaturePlug(Plug):
         self.mask, self.padding_mask, self.edge_weight = mask, padding_mask, edge_weight
         self.names: tuple[str, ...] = ()
         self.lent: Tensor | None = None  # the weights of an `edge_weights_of` around the call
+        self.was_lent = False  # whether the last call had any
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: whatever is lent stays with whom it was lent to."""
@@ -142,6 +143,8 @@ class FeaturePlug(Plug):
                 )
         if self.edge_weight is not None:
             self.want_hearing()
+        if (self.mask is not None or self.padding_mask is not None) and not _takes(self.module, "clip_mask"):
+            raise ValueError(f"{self!r} takes no clip_mask; leave the mask out, or attach a guide that takes one")
 
     def hooks(self, model: nn.Module) -> list[Any]:
         """Behind the module or before it."""
@@ -196,10 +199,23 @@ class FeaturePlug(Plug):
         index = None if self.edge_weight is None else self._found(self.edge_weight, args, kwargs)
         given = None if index is None else kwargs[index] if isinstance(index, str) else args[index]
         weights = self.lent if given is None else given
+        self._want_what_was_lent()
         # Compiled code does not look at signatures; the guide's own refusal has to do.
         if weights is not None and not torch.compiler.is_compiling():
             self.want_hearing()
         return weights
+
+    def _want_what_was_lent(self) -> None:
+        """Refuse to run again in the backward pass, as checkpointing does, without the weights of the first time."""
+        if torch.compiler.is_compiling():
+            return
+        if torch._C._current_graph_task_id() == -1:  # torch.utils.checkpoint asks the same: -1 is no backward pass
+            self.was_lent = self.lent is not None
+        elif self.was_lent and self.lent is None:
+            raise RuntimeError(
+                f"{self!r} runs again in the backward pass, after its edge weights went back: run that pass inside "
+                f"`edge_weights_of`, or let nothing around it be checkpointed"
+            )
 
     def want_hearing(self) -> None:
         """Raise a ValueError where the guide takes no edge weights."""
@@ -235,6 +251,11 @@ class FeaturePlug(Plug):
             if isinstance(features, (tuple, list, dict)) or dataclasses.is_dataclass(features):
                 offer = f" of {listed(_items(features))}; say which with item="
             raise ValueError(f"{self!r} wants a tensor there, got a {type(features).__name__}{offer}")
+        if features.is_nested:
+            raise ValueError(
+                f"{self!r} got a nested tensor, which torch's encoder makes of padded batches in evaluation; "
+                f"set `use_nested_tensor = False` on the nn.TransformerEncoder"
+            )
         if features.dim() != 3:
             raise ValueError(f"{self!r} wants features of three axes, got shape {tuple(features.shape)}")
         width = getattr(self.module, "dim", None)
@@ -265,7 +286,8 @@ class FeaturePlug(Plug):
             return {**output, item: guided}
         if isinstance(output, dict):
             changed = copy.copy(output)
-            changed[item] = guided
+            # Outputs of Hugging Face models are dicts that may be read by position as well.
+            changed[list(output)[item] if isinstance(item, int) and item not in output else item] = guided
             return changed
         if isinstance(item, str):
             return output._replace(**{item: guided}) if hasattr(output, "_replace") else _replaced(output, item, guided)
@@ -319,6 +341,11 @@ def hears_weights(guide: nn.Module) -> bool:
         return hears_weights(guide.guide)
     taken = _Arguments(guide)
     return "edge_weight" in (*taken.in_order, *taken.by_name)
+
+
+def _takes(guide: nn.Module, name: str) -> bool:
+    guide = uncompiled(guide)
+    return _takes(guide.guide, name) if isinstance(guide, Residual) else _Arguments(guide).have(name)
 
 
 def is_folded(guide: nn.Module) -> bool:
