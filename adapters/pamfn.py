@@ -12,7 +12,7 @@ from mag2.plugin import insert
 from mag2.plugin.attaching import check
 from mag2.plugin.kinds import kind
 from mag2.plugin.origins import Origin, origin
-from mag2.plugin.plugs import FeaturePlug, Plug, listed, submodule
+from mag2.plugin.plugs import FeaturePlug, Plug, listed, rebuilt, submodule
 from mag2.projection import TokenProjection
 from mag2.texts import TextFeatures
 
@@ -97,8 +97,7 @@ class SecondOpinion(Plug):
                 raise ValueError(f"{self!r} mixes into the entry 'score' of a dict; this one has {listed(output)}")
             return {**output, "score": self._mixed(output["score"], opinion)}
         if isinstance(output, (tuple, list)):
-            values = [self._mixed(output[0], opinion), *output[1:]]
-            return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
+            return rebuilt(output, [self._mixed(output[0], opinion), *output[1:]])
         return self._mixed(output, opinion)
 
     def _mixed(self, own: Tensor, opinion: Tensor) -> Tensor:

@@ -293,6 +293,11 @@ def test_linked_features_of_a_simulation_are_simulated(folder, tmp_path):
     assert read_fs1000(linked, "TES").simulated
 
 
+def test_a_real_folder_beside_a_simulation_is_real(folder):
+    (folder.parent / "SIMULATED.txt").write_text("")
+    assert not read_fs1000(folder, "TES").simulated
+
+
 def test_progress_counts_every_file_up_to_the_total(folder):
     calls = []
     everything(folder, progress=lambda done, total: calls.append((done, total)))

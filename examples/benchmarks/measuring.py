@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -110,17 +111,12 @@ def profiled(way: Callable[[], object], device: str) -> str:
     kind = "device" if torch.device(device).type == "cuda" else "cpu"
     times = {event.key: getattr(event, f"self_{kind}_time_total") / 1000 for event in seen.key_averages()}
     total, products = sum(times.values()), sum(times.get(f"aten::{name}", 0) for name in PRODUCTS)
-    lines = [f"{name[:43]:44s}{ms:9.1f} ms{100 * ms / total:6.1f} %" for name, ms in most(times, 12)]
+    lines = [f"{name[:43]:44s}{ms:9.1f} ms{100 * ms / total:6.1f} %" for name, ms in Counter(times).most_common(12)]
     counts = counter.get_flop_counts()["Global"]
     flops = sum(count for operator, count in counts.items() if operator.__name__ in PRODUCTS)
     speed = f", {flops / 1e6 / products:.0f} GFLOP/s" if products else ""
     lines.append(f"matrix products: {flops / 1e9:.4g} GFLOP, {100 * products / total:.0f} % of the time{speed}")
     return "\n".join(lines)
-
-
-def most(times: Mapping[str, float], count: int) -> list[tuple[str, float]]:
-    """The largest entries."""
-    return sorted(times.items(), key=lambda item: -item[1])[:count]
 
 
 def peak_bytes(way: Callable[[], object], device: str) -> int:

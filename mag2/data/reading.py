@@ -112,9 +112,9 @@ def read_features(
 
 def is_simulated(folder: Path, places: Iterable[str | Path]) -> bool:
     """Whether the simulator wrote the folder, or one that any of the features or labels lie in."""
-    paths = [folder, *(folder / place for place in places)]
+    paths = [folder / place for place in places]
     paths += [path.resolve() for path in paths]  # what is linked lies elsewhere
-    near = {*paths, *(path.parent for path in paths[1:])}
+    near = {folder, *paths, *(path.parent for path in paths)}
     return any((path / SIMULATED).is_file() for path in near)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mag2.plugin.kinds import uncompiled
-from mag2.plugin.plugs import FeaturePlug, Index, Plug, Residual, occupant, paths, submodule
+from mag2.plugin.plugs import FeaturePlug, Index, Plug, Residual, first_floating, occupant, paths, submodule
 
 STARTS = ("paper", "identity")
 ROOM = "mag2"  # the attribute of a model under which its plugs live
@@ -126,7 +126,7 @@ def insert(model: nn.Module, *plugs: Plug, freeze: bool = False) -> nn.Module:
     for plug in plugs:
         plug.module.train(inner.training)
         # A guide lives where its place lives, and is of its precision; a model may have several of both.
-        like = _like(submodule(inner, plug.at), inner)
+        like = first_floating(submodule(inner, plug.at), inner)
         if like is not None and all(plug.module is not guide for guide in room.guides):
             plug.module.to(like.device, like.dtype)
         if all(plug.module is not guide for guide in room.guides):
@@ -214,11 +214,6 @@ def room_of(module: nn.Module) -> Plugs | None:
     # Not getattr: wrappers that hand on to what they wrap would show its room as theirs.
     room = module._modules.get(ROOM)
     return room if isinstance(room, Plugs) else None
-
-
-def _like(*modules: nn.Module) -> nn.Parameter | None:
-    """The first parameter to be like, of the first module that has one."""
-    return next((each for module in modules for each in module.parameters() if each.is_floating_point()), None)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

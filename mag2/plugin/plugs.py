@@ -292,8 +292,7 @@ class FeaturePlug(Plug):
         if isinstance(item, str):
             return output._replace(**{item: guided}) if hasattr(output, "_replace") else _replaced(output, item, guided)
         position = range(len(output))[item]
-        values = [guided if i == position else value for i, value in enumerate(output)]
-        return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
+        return rebuilt(output, [guided if i == position else value for i, value in enumerate(output)])
 
 
 @kind
@@ -315,7 +314,7 @@ class Residual(nn.Module):
         self.out = nn.Linear(dim, dim)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        like = next((p for p in guide.parameters() if p.is_floating_point()), None)
+        like = first_floating(guide)
         if like is not None:
             self.out.to(like.device, like.dtype)
 
@@ -332,6 +331,16 @@ class Residual(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> "Residual":
         """Around a guide."""
         return cls(config["guide"])
+
+
+def rebuilt(output: Any, values: list) -> Any:
+    """A list, tuple or named tuple like `output`, of other values."""
+    return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
+
+
+def first_floating(*modules: nn.Module) -> nn.Parameter | None:
+    """The parameter whose device and precision others follow: the first one of the first module that has any."""
+    return next((each for module in modules for each in module.parameters() if each.is_floating_point()), None)
 
 
 def hears_weights(guide: nn.Module) -> bool:
