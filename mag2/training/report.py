@@ -142,7 +142,7 @@ def _simulated_note(outcomes: Sequence[Outcome]) -> str:
     what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
     return (
         f"**{what}** They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
-        "not printed here."
+        "not printed here. Next: `--data FOLDER` trains on features of your own, in the released layout (README)."
     )
 
 
