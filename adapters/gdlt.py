@@ -9,9 +9,9 @@ from mag2.texts import TextFeatures
 
 
 def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
-    """The "+Texts" of Table 4: the projected grade texts, as many as the model has prototypes, take the place of these.
+    """The "+Texts" of Table 4: the projected grade texts, as many as the model has prototypes, replace them.
 
-    The model is changed in place and returned; `mag2.detach` hands it back.
+    The model is changed in place and returned; `mag2.detach` undoes it.
 
     Raises:
         ValueError: the model has no `prototype`, or the texts lack words for that number of grades.
@@ -22,7 +22,7 @@ def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
 def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3, control: str | None = None) -> nn.Module:
     """The "+MAG2" of Table 4: the visual action texts guide what comes out of the transformer encoder.
 
-    The model is changed in place and returned; `mag2.detach` hands it back. `control` takes something away from the
+    The model is changed in place and returned; `mag2.detach` undoes it. `control` removes something from the
     guide, for comparison (`ActionGraphGuidance`).
 
     Raises:

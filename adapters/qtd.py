@@ -7,14 +7,14 @@ from mag2.guidance import ActionGraphGuidance
 from mag2.plugin import attach
 from mag2.texts import TextFeatures
 
-# Texts have no order in time, and the released code would draw noise over them.
+# Texts have no order in time, and the released code would overwrite them with noise.
 PLAIN_QUERIES = {"query_positions": False, "query_var": 1.0}
 
 
 def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
-    """The "+Texts" of Table 4: the N projected grade texts take the place of the queries, without positions.
+    """The "+Texts" of Table 4: the N projected grade texts replace the queries, without positions.
 
-    The model is changed in place and returned; `mag2.detach` hands it back.
+    The model is changed in place and returned; `mag2.detach` undoes it.
 
     Raises:
         ValueError: the model has no `query_embed`, or texts sit there already.
@@ -25,7 +25,7 @@ def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
 def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3, control: str | None = None) -> nn.Module:
     """The "+MAG2" of Table 4: the visual action texts guide the clips that the decoder reads as its memory, (T, B, d).
 
-    The model is changed in place and returned; `mag2.detach` hands it back. `control` takes something away from the
+    The model is changed in place and returned; `mag2.detach` undoes it. `control` removes something from the
     guide, for comparison (`ActionGraphGuidance`).
 
     Raises:

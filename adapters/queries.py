@@ -3,51 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mag2.plugin import insert
-from mag2.plugin.kinds import kind
-from mag2.plugin.origins import Origin, origin
-from mag2.plugin.plugs import Plug, submodule
-from mag2.projection import TokenProjection
-from mag2.texts import TextFeatures
+from mag2.plugin import Plug, insert, submodule
+from mag2.texts import ProjectedTexts, TextFeatures
 
-
-@kind
-class GradeTexts(nn.Module):
-    """The grade texts (N, D) of a sport and their projection to the width of a model: `forward()` -> (N, d)."""
-
-    def __init__(self, grades: Tensor, dim: int):
-        super().__init__()
-        self.texts: Tensor
-        self.register_buffer("texts", grades.detach().float().clone())
-        self.projection = TokenProjection(grades.shape[1], dim)
-        self.origin = origin(grades)
-
-    def forward(self) -> Tensor:
-        """Project the texts."""
-        return self.projection(self.texts)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What builds it again, for JSON."""
-        texts = {"shape": list(self.texts.shape), **self.origin.config}
-        return {"dim": self.projection.dim, "owned_texts": texts}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "GradeTexts":
-        """To load weights and texts into."""
-        module = cls(torch.zeros(config["owned_texts"]["shape"]), config["dim"])
-        module.origin = Origin.from_config(config["owned_texts"])
-        return module
+__all__ = ["QueryPlug", "query_width", "replace_queries"]
 
 
 class _TextEmbedding(nn.Embedding):
     """An embedding whose `weight` reads as projected texts while a plug sits in it.
 
     The learned table stays where it was, under its own key, frozen; the class is swapped because a property is the
-    one thing that is looked up before a parameter of the same name.
+    only thing that Python looks up before a parameter of the same name.
     """
 
     @property
@@ -57,12 +25,13 @@ class _TextEmbedding(nn.Embedding):
         return table if table is not None and not plug.enabled else plug.module()
 
 
-@kind
 class QueryPlug(Plug):
-    """Texts instead of the table of the `nn.Embedding` at a path.
+    """Projected texts instead of the table of the `nn.Embedding` at a path.
 
-    `settings` are attributes of the model, where it has them as plain values, and the values that they take as long as
-    texts sit there.
+    Args:
+        at: the path. module: a `ProjectedTexts`.
+        settings: attributes of the model, where it has them as plain values, and their values while the texts are
+            there.
     """
 
     def __init__(self, at: str, module: nn.Module, settings: Mapping[str, Any] | None = None):
@@ -80,7 +49,7 @@ class QueryPlug(Plug):
         _embedding(model, self.at)
 
     def insert(self, model: nn.Module) -> None:
-        """Swap the reading of the table and freeze it: DDP must see no parameter that gets no gradient."""
+        """Have the texts read in place of the table, and freeze it: DDP must see no parameter without a gradient."""
         table = _embedding(model, self.at)
         parameter = table.weight
         self.required_grad = parameter.requires_grad
@@ -96,7 +65,7 @@ class QueryPlug(Plug):
         table.__class__ = nn.Embedding
         del table.__dict__["plug"]
         table.weight.requires_grad_(self.required_grad)
-        self.enabled = True  # whatever is left of a `disabled` around this has nothing to switch on again
+        self.enabled = True  # a `disabled` around this must not switch the settings on again
 
     def switch(self, model: nn.Module, on: bool) -> None:
         """The settings go with the texts."""
@@ -125,18 +94,18 @@ def replace_queries(
     as_many: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Let the projected grade texts take the place of the embedding at a path.
+    """Replace the embedding at a path by the projected grade texts.
 
     Args:
         as_many: as many grades as the embedding has rows; otherwise all grades of the texts.
-        settings: attributes of the model and what they are meanwhile (no positional code on the queries, say).
+        settings: attributes of the model and their values meanwhile (no positional code on the queries, for example).
 
     Raises:
         ValueError: no such path, no `nn.Embedding` there, taken already, or the texts lack these grades.
     """
     n_rows, dim = _embedding(model, at).weight.shape
     grades = texts.with_grades(n_rows).grades if as_many else texts.grades
-    return insert(model, QueryPlug(at, GradeTexts(grades, dim), settings))
+    return insert(model, QueryPlug(at, ProjectedTexts(grades, dim), settings))
 
 
 def query_width(model: nn.Module, at: str) -> int:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.baselines.released import load_strictly, without_prefix
 from mag2.baselines.transformer import GradeDecoder, grade_shares, one_per_video, released_sizes
-from mag2.baselines.triplet import batch_hard_triplet
+from mag2.nn.state_dicts import load_strictly, without_prefix
+from mag2.nn.triplet import batch_hard_triplet
 
 FINE_CLASSES = 100
 """Fine classes inside one coarse step, and coarse steps inside the scale: scores come in 1 / 100**2."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mag2.baselines.released import load_strictly, without_prefix
 from mag2.baselines.transformer import GradeDecoder, grade_shares, one_per_video, released_sizes
-from mag2.baselines.triplet import grade_triplet
+from mag2.nn.state_dicts import load_strictly, without_prefix
+from mag2.nn.triplet import grade_triplet
 
 
 class GDLT(GradeDecoder):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.baselines.pamfn_branch import ModalityBranch, convolution, halved
-from mag2.baselines.released import load_strictly, need, without_prefix
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
 # What does not learn in the fusion stage: two branches, and of the third what only its own score needs.
 FROZEN_IN_FUSION = ("model_r.", "model_f.", "model_a.stage3.", "model_a.fc.")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.baselines.released import load_strictly, need, without_prefix
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
 # The released letters of the modalities.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}

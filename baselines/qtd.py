@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.baselines.released import count_layers, load_strictly, need, without_prefix
+from mag2.nn.state_dicts import count_layers, load_strictly, need, without_prefix
 
 # Which tokens get a sinusoidal code, by the released name of the choice.
 RELEASED_POSITIONAL = {

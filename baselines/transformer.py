@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.baselines.released import count_layers, need
+from mag2.nn.state_dicts import count_layers, need
 
 
 class Transformer(nn.Module):

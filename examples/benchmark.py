@@ -32,7 +32,7 @@ from benchmarks import bf16, layer, length, loading, mlavl, plugs, predict
 from benchmarks.measuring import PAPER, TINY, Comparison, Plan
 from benchmarks.plot import plot
 
-from mag2.checkpoints import replacing
+from mag2.saving.atomic_io import replacing
 
 SECTIONS = {
     "layer": layer.run,

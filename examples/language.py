@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from mag2 import ActionGraphGuidance, TextFeatures
 from mag2.alignment import clip_text_similarity, edge_weights
-from mag2.baselines.triplet import grade_triplet
-from mag2.checkpoints import replacing
 from mag2.context import SharedSpecificContextEncoder
 from mag2.data import Dataset, Simulation, simulate
 from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
-from mag2.guidance import CONTROLS, TEXT_CONTROLS
+from mag2.nn.triplet import grade_triplet
 from mag2.projection import TokenProjection
+from mag2.saving.atomic_io import replacing
+from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
 from mag2.training.grid import Cell, run_grid
 

@@ -58,7 +58,7 @@ def build_worded_mlavl(inputs: Inputs, **prompts) -> nn.Module:
 
 
 def build_learning_mlavl(inputs: Inputs, live: type) -> nn.Module:
-    """MLAVL with texts that learn; `live` is a class of `mag2.prompting`."""
+    """MLAVL with texts that learn; `live` is a class of `mag2.texts.learned`."""
     return build_mlavl(inputs, live.for_sport(inputs.sport, inputs.tower))
 
 

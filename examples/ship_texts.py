@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mag2.checkpoints import replacing
 from mag2.encoders import load_text_encoder
+from mag2.saving.atomic_io import replacing
 from mag2.vocabulary import ACTIONS, AUDIO_TEMPLATES, GRADE_WORDS, VISUAL_TEMPLATES, make_prompts
 
 

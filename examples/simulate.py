@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mag2.data import DATASETS
-from mag2.training.sources import simulated
+from mag2.training.dataset_providers import simulated
 
 
 def main() -> int:

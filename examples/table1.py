@@ -13,7 +13,7 @@ from rows import SHOWN, mlavl_row
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mag2.knowledge import make_guides
+from mag2.guidance import make_guides
 from mag2.training.command import main
 from mag2.training.tables import Line, Table, published
 

@@ -12,7 +12,7 @@ import sys
 
 from rows import SHOWN, build_learning_mlavl, build_worded_mlavl, mlavl_row
 
-from mag2.prompting import LearnedPrompts, TrainableTextEncoder
+from mag2.texts import LearnedPrompts, TrainableTextEncoder
 from mag2.training.command import main
 from mag2.training.tables import Line, Row, Table, published
 from mag2.vocabulary import AUDIO_TEMPLATES, VISUAL_TEMPLATES

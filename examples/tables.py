@@ -24,8 +24,8 @@ from table4 import TABLE4
 from table5 import TABLE5
 from table6 import TABLE6
 
-from mag2.checkpoints import write_atomically
 from mag2.data import DATASETS
+from mag2.saving.atomic_io import write_atomically
 from mag2.training.command import main
 from mag2.training.options import default_out
 from mag2.training.tables import Table

@@ -21,7 +21,7 @@ from torch import Tensor
 from mag2 import TextFeatures
 from mag2.alignment import Timeline, clip_text_similarity, name_actions
 from mag2.data import DATASETS, TARGETS, Dataset, simulate
-from mag2.data.sources import map_npy
+from mag2.data.raw_features import map_npy
 from mag2.vocabulary import ACTIONS
 
 # A simulation of a size for two cores; the shipped texts are 384 wide, and aligned features are no narrower.

@@ -1,12 +1,15 @@
 """mag2: language-guided audio-visual scoring of long sports performances, as drop-in modules."""
 
+from mag2.alignment import SimilarityWeighted
 from mag2.fusion import AudioVisualFusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance
 from mag2.mlavl import MLAVL
 from mag2.plugin import attach, attached, detach, disabled, load_plugin, save_plugin
+from mag2.saving import library_version
 from mag2.texts import TextFeatures
-from mag2.weighting import SimilarityWeighted
+
+__version__ = library_version()
 
 __all__ = [
     "MLAVL",
@@ -15,6 +18,7 @@ __all__ = [
     "PromptGuidedGrading",
     "SimilarityWeighted",
     "TextFeatures",
+    "__version__",
     "attach",
     "attached",
     "detach",

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mag2.attention import EncoderLayer
+from mag2.nn.transformer import EncoderLayer
 
 
 class SharedSpecificContextEncoder(nn.Module):
     """A transformer encoder with a residual around the whole: E(x) + x (released code).
 
     The same module is called on the visual and on the audio clips: what it learns is shared, what it is given is
-    specific. Layers are torch's (`mag2.attention`), post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
+    specific. Layers are torch's (`mag2.nn.transformer`), post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
 
     Shapes: (B, T, d) -> (B, T, d); clip_mask (B, T), True where a clip is real.
 

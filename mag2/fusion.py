@@ -1,10 +1,23 @@
 """AVCF, audio-visual cross-modal fusion, and the designs that Table 3 compares it with."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from mag2.attention import DecoderLayer
+from mag2.nn.transformer import DecoderLayer
 from mag2.projection import TokenProjection
+
+__all__ = [
+    "FUSIONS",
+    "AudioVisualFusion",
+    "ClipWiseFusion",
+    "DecoderFusion",
+    "DualDecoderFusion",
+    "SharedCrossAttentionFusion",
+    "make_decoder",
+    "make_fusion",
+]
 
 
 class AudioVisualFusion(nn.Module):
@@ -115,7 +128,7 @@ FUSIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def make_fusion(name: str, dim: int = 256, **sizes) -> nn.Module:
+def make_fusion(name: str, dim: int = 256, **sizes: Any) -> nn.Module:
     """The fusion of that name (Table 3): avcf, decoder, dual_decoder or shared_cross_attention.
 
     Raises:

@@ -8,14 +8,16 @@ from torch.nn import functional as F
 
 from mag2.context import sinusoidal_code
 from mag2.fusion import make_decoder
-from mag2.projection import TokenProjection
-from mag2.texts import TextFeatures
+from mag2.nn.state_dicts import accept_former_keys
+from mag2.texts import ProjectedTexts, TextFeatures
+
+__all__ = ["QUERIES", "GradeHead", "PromptGuidedGrading"]
 
 QUERIES = ("texts", "learnable")
 
 
 class GradeHead(nn.Module):
-    """Decoded grades (B, K, d) become one score: how much of every grade there is, times what it is worth.
+    """Decoded grades (B, K, d) become one score: the weight of every grade, times the value of the grade.
 
     s_k = sigmoid(w_k . g_k + b_k), normalised to sum 1 over the K grades; score = sum_k s_k (k - 1) / (K - 1).
     """
@@ -91,14 +93,13 @@ class PromptGuidedGrading(nn.Module):
         self.visual = GradeHead(self.n_grades, dim)
         self.w = nn.Parameter(torch.tensor([0.5]))
         self.queries: nn.Parameter | None = None
-        self.texts: Tensor | None
-        self.register_buffer("texts", None)
-        self.projection: TokenProjection | None = None
+        self.owned_texts: ProjectedTexts | None = None
         if queries != "texts":
             self.queries = nn.Parameter(torch.randn(3 * self.n_grades, dim))
         elif texts is not None:
-            self.texts = torch.cat([texts.audio_visual_grades, texts.grades]).detach().float()
-            self.projection = TokenProjection(texts.width, dim)
+            grades = torch.cat([texts.audio_visual_grades, texts.grades])
+            self.owned_texts = ProjectedTexts(grades, dim, texts.grade_provenance)
+        accept_former_keys(self, {"texts": "owned_texts.texts", "projection": "owned_texts.projection"})  # 0.1
 
     def forward(
         self,
@@ -147,10 +148,10 @@ class PromptGuidedGrading(nn.Module):
     def _queries(self, audio_visual_grades: Tensor | None, grades: Tensor | None) -> tuple[Tensor, Tensor]:
         sizes = [2 * self.n_grades, self.n_grades]
         given = audio_visual_grades is not None or grades is not None
-        if self.queries is not None or self.projection is not None:
+        if self.queries is not None or self.owned_texts is not None:
             if given:
                 raise ValueError("this grading has queries of its own; call it with fused and visual alone")
-            rows: Any = self.queries if self.projection is None else self.projection(self.texts)
+            rows: Any = self.queries if self.owned_texts is None else self.owned_texts()
             queries_av, queries_v = rows.split(sizes)
             return queries_av, queries_v
         if audio_visual_grades is None or grades is None:

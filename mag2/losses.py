@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mag2.baselines.triplet import batch_hard_triplet, grade_triplet
+from mag2.nn.triplet import batch_hard_triplet, grade_triplet
+
+__all__ = ["agreement", "mlavl_loss", "rank_cross_entropy"]
 
 
 def mlavl_loss(

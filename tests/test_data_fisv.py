@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mag2.data import TARGETS, DataError, read_fisv, simulate_fisv, sources
+from mag2.data import TARGETS, DataError, raw_features, read_fisv, simulate_fisv
 from tests.test_data_simulate import SMALL, random_texts
 
 REAL = Path(__file__).parents[2] / "shared" / "fisv"
@@ -164,8 +164,8 @@ def test_modalities_of_different_length_are_cropped_to_the_shorter_with_one_warn
 
 
 def test_a_dict_is_unpickled_once_and_never_again_from_the_store(dicts, monkeypatch):
-    opened, load_pickle = [], sources.load_pickle
-    monkeypatch.setattr(sources, "load_pickle", lambda file: (opened.append(file.name), load_pickle(file))[1])
+    opened, load_pickle = [], raw_features.load_pickle
+    monkeypatch.setattr(raw_features, "load_pickle", lambda file: (opened.append(file.name), load_pickle(file))[1])
     first = read_fisv(dicts, "TES")
     assert sorted(opened) == sorted(FILES.values())
     same_bits(read_fisv(dicts, "TES"), first)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mag2.data import ClipFeatures
-from mag2.data.memory import ReusedMemory
+from mag2.data.buffer_pool import ReusedMemory
 
 
 def test_memory_that_was_let_go_serves_again():

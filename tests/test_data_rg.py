@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mag2.data import SCALES, TARGETS, DataError, read_rg, simulate, sources
+from mag2.data import SCALES, TARGETS, DataError, raw_features, read_rg, simulate
 from tests.test_data_fisv import Trap, content, remove, same_bits, spoilt, write_dict, write_rows
 from tests.test_data_simulate import SMALL, random_texts
 
@@ -127,8 +127,8 @@ def test_modalities_of_different_length_are_cropped_to_the_shorter_with_one_warn
 def test_the_apparatuses_keep_their_own_stores(layout, request, monkeypatch):
     folder = request.getfixturevalue(layout)
     first = [read_rg(folder, apparatus) for apparatus in ("Ball", "Clubs")]
-    monkeypatch.setattr(sources, "load_pickle", None)  # either would fail if it were needed
-    monkeypatch.setattr(sources, "map_npy", None)
+    monkeypatch.setattr(raw_features, "load_pickle", None)  # either would fail if it were needed
+    monkeypatch.setattr(raw_features, "map_npy", None)
     for data in first:
         same_bits(read_rg(folder, data.target), data)
 

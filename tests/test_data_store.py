@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mag2.data import DataError, read_fs1000, sources, store
+from mag2.data import DataError, raw_features, read_fs1000, store
 from tests.test_data_fs1000 import write_folder
 
 
@@ -26,7 +26,7 @@ def read_files(monkeypatch):
 
     def averaged(source):
         seen.append(source.file)
-        return sources.averaged(source)
+        return raw_features.averaged(source)
 
     monkeypatch.setattr(store, "averaged", averaged)
     return seen
@@ -130,7 +130,7 @@ def test_a_build_that_is_killed_leaves_no_valid_store_and_no_litter(folder, monk
     def killed(source):
         if source.name == "c":
             raise KeyboardInterrupt
-        return sources.averaged(source)
+        return raw_features.averaged(source)
 
     monkeypatch.setattr(store, "averaged", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attention
-from mag2.attention import DecoderLayer, EncoderLayer
-from mag2.dropout import dropout, kept
+from mag2 import MLAVL, ActionGraphGuidance, TextFeatures
 from mag2.fusion import make_decoder
+from mag2.nn import transformer
+from mag2.nn.dropout import dropout, kept
+from mag2.nn.transformer import DecoderLayer, EncoderLayer
 
 DIM, HEADS = 16, 4
 
@@ -195,7 +196,7 @@ def test_with_dropout_a_layer_is_the_plain_formula_with_the_same_masks(kind, que
 def test_every_place_of_a_layer_drops_with_its_own_probability(monkeypatch):
     layer, _ = drawn_layer(DecoderLayer)
     asked = []
-    monkeypatch.setattr(attention, "kept", lambda shape, p: asked.append(p) or kept(shape, p))
+    monkeypatch.setattr(transformer, "kept", lambda shape, p: asked.append(p) or kept(shape, p))
     layer.self_attn.dropout, layer.multihead_attn.dropout = 0.1, 0.2
     for number, place in enumerate((layer.dropout1, layer.dropout2, layer.dropout, layer.dropout3), 3):
         place.p = number / 10
@@ -339,7 +340,7 @@ def test_a_training_step_makes_no_tensor_of_all_pairs_of_repeated_texts():
 
 def test_texts_are_projected_once_a_batch():
     model, seen = small_mlavl(), []
-    model.project_texts.register_forward_hook(lambda module, given, output: seen.append(output.shape))
+    model.owned_texts.projection.register_forward_hook(lambda module, given, output: seen.append(output.shape))
     model(torch.randn(5, 6, 8), torch.randn(5, 6, 8))
     assert seen == [(len(model.texts), DIM)]
 
@@ -361,7 +362,7 @@ def test_mlavl_is_the_same_model_with_torchs_layers(training, monkeypatch):
     state = copy.deepcopy(model.state_dict())
     fast = gradients()
     model.load_state_dict(state)
-    monkeypatch.setattr(attention, "_worth_it", lambda layer, x: False)
+    monkeypatch.setattr(transformer, "_worth_it", lambda layer, x: False)
     slow = gradients()
     torch.testing.assert_close(fast[0], slow[0])
     for name in fast[1]:
@@ -396,7 +397,7 @@ def record_masks(monkeypatch):
         masks.append(mask * scale)
         return mask, scale
 
-    monkeypatch.setattr(attention, "kept", recorded)
+    monkeypatch.setattr(transformer, "kept", recorded)
     return masks
 
 

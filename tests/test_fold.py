@@ -11,7 +11,9 @@ from torch import nn
 from torch_geometric.nn import SAGEConv
 
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach
-from mag2.guidance import TEXT_CONTROLS, FoldedGuidance, fold
+from mag2.guidance import FoldedGuidance
+from mag2.plugin import fold
+from mag2.texts import TEXT_CONTROLS
 
 
 @settings(deadline=None, max_examples=40)
@@ -83,7 +85,7 @@ def test_folding_leaves_the_guide_and_its_mode_as_they_were():
     before = copy.deepcopy(guide.state_dict())
     folded = guide.fold()
     assert guide.training
-    assert guide.projection.training
+    assert guide.owned_texts.projection.training
     assert folded.training
     torch.testing.assert_close(guide.state_dict(), before, atol=0, rtol=0)
     clips = torch.randn(2, 4, 8)

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_geometric.nn import MessagePassing, SAGEConv
 
 from mag2 import ActionGraphGuidance, TextFeatures
-from mag2.guidance import CONTROLS, TEXT_CONTROLS, action_graph, controlled
+from mag2.guidance import action_graph
+from mag2.texts import CONTROLS, TEXT_CONTROLS, controlled
 from tests.golden import golden, names
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures
-from mag2.guidance import CONTROLS, fold
-from mag2.knowledge import GUIDES, MLPGuidance, TransformerGuidance, make_guides
+from mag2.guidance.variants import GUIDES, MLPGuidance, TransformerGuidance, make_guides
 from mag2.mlavl import FoldedMLAVL
+from mag2.plugin import fold
+from mag2.texts import CONTROLS
 
 TEXTS = TextFeatures.for_sport("figure_skating")
 SIZES = {"visual_dim": 12, "audio_dim": 10, "dim": 16, "n_heads": 4}
@@ -158,7 +159,7 @@ def test_a_folded_model_is_the_model_without_its_texts(design):
         whole, less = made(*features(4, clips)), folded(*features(4, clips))
         for key in ("score", "score_visual", "grades_audio_visual"):
             torch.testing.assert_close(less[key], whole[key], atol=1e-5, rtol=1e-5)
-    assert not any(key.startswith(("texts", "project_texts")) for key in folded.state_dict())
+    assert not any(key.startswith(("texts", "owned_texts")) for key in folded.state_dict())
     assert count(folded) < count(made)
 
 

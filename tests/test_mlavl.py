@@ -262,9 +262,9 @@ def test_grading_owns_texts_or_takes_them(texts):
     torch.manual_seed(0)
     owning = PromptGuidedGrading(8, texts, n_heads=2).eval()
     taking = PromptGuidedGrading(8, n_heads=2).eval()
-    taking.load_state_dict({k: v for k, v in owning.state_dict().items() if not k.startswith(("texts", "projection"))})
+    taking.load_state_dict({k: v for k, v in owning.state_dict().items() if not k.startswith("owned_texts.")})
     fused, visual = torch.randn(2, 5, 8), torch.randn(2, 5, 8)
-    projected = owning.projection(owning.texts).split([12, 6])
+    projected = owning.owned_texts().split([12, 6])
     torch.testing.assert_close(owning(fused, visual)["score"], taking(fused, visual, *projected)["score"])
 
 

@@ -11,13 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import mag2.plugin.folders
+import mag2.saving.folders
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach, load_plugin, save_plugin
 from mag2.adapters.queries import replace_queries
-from mag2.guidance import FoldedGuidance, fold
-from mag2.plugin import insert
-from mag2.plugin.kinds import kind
-from mag2.plugin.plugs import FeaturePlug, Residual
+from mag2.guidance import FoldedGuidance
+from mag2.plugin import FeaturePlug, Residual, fold, insert
+from mag2.saving import register
 from tests.test_plugin import BATCH, CLIPS, DIM, Scorer, assert_as_before, clips, guide, snapshot, trained
 
 
@@ -82,7 +81,7 @@ def test_a_folder_holds_the_plug_alone_and_says_how_it_was_built(tmp_path):
     weights = load_file(tmp_path / "plugin.safetensors")
     assert {key.removeprefix("0.") for key in weights} == set(model.mag2.guides[0].state_dict())
     about = json.loads((tmp_path / "plugin.json").read_text())
-    assert about["mag2"] == mag2.plugin.folders.library_version() != "unknown"
+    assert about["mag2"] == mag2.saving.folders.library_version() != "unknown"
     assert about["model"] == "Scorer"
     assert about["plugs"][0]["at"] == "encoder"
     assert about["plugs"][0]["config"]["layout"] == "btd"
@@ -234,7 +233,7 @@ def test_json_names_registered_kinds_only_and_runs_nothing_else(tmp_path):
     about = json.loads((tmp_path / "plugin.json").read_text())
     for name in (
         "os.system",
-        "mag2.plugin.folders.Path",
+        "mag2.saving.folders.Path",
         "mag2.vocabulary.Prompts",
         "torch.nn.Linear",
         "tests.bomb.Bomb",
@@ -248,7 +247,7 @@ def test_json_names_registered_kinds_only_and_runs_nothing_else(tmp_path):
 
 
 def test_kinds_of_ones_own_can_be_registered(tmp_path):
-    @kind
+    @register("my_own_guide")
     class Registered(Own):
         config = {"dim": DIM}  # noqa: RUF012
 
@@ -297,7 +296,7 @@ def less(weights):
         (rewritten(lambda w: w | {"0.extra": torch.zeros(1)}), r"\(unexpected: extra\)"),
         (rewritten(lambda w: w | {"1.extra": torch.zeros(1)}), r"1.extra is of none of the 1 guides"),
         (rewritten(lambda w: w | {"x": torch.zeros(1)}), r"x is of none of the 1 guides"),
-        (rewritten(lambda w: w | {"0.texts": torch.zeros(4, 5)}), r"of another shape: texts"),
+        (rewritten(lambda w: w | {"0.owned_texts.texts": torch.zeros(4, 5)}), r"of another shape: owned_texts.texts"),
         (
             lambda folder: (folder / "plugin.json").unlink(),
             "no plugin.json in .*; give a folder that save_plugin wrote",
@@ -310,7 +309,16 @@ def less(weights):
             lambda folder: ((folder / "plugin.safetensors").write_bytes(b"x"), forget_digest(folder)),
             "is no safetensors file",
         ),
-        (lambda folder: forget_digest(folder, format=2), "has format 2; this version of mag2 reads 1"),
+        (
+            lambda folder: forget_digest(folder, format=3, mag2="9.9"),
+            "has format 3, mag2 9.9 wrote it; this version of mag2 reads 1 and 2",
+        ),
+        (
+            described_anew(lambda a: a.update(crystals=1, mag2="9.9")),
+            "has 'crystals', which mag2 .* does not know; mag2 9.9 wrote it",
+        ),
+        (described_anew(lambda a: a["plugs"][0].update(colour=1)), "cannot fill: 'colour'; mag2 .* wrote it"),
+        (described_anew(lambda a: a["plugs"][0]["config"].update(angle=1)), "cannot fill: .*'angle'"),
         (described_anew(lambda a: a["guides"][0]["config"].update(depth=3)), "cannot build: .*'depth'"),
         (described_anew(lambda a: a["guides"][0]["config"].pop("owned_texts")), "cannot build: 'owned_texts'"),
         (described_anew(lambda a: a["guides"][0]["config"].update(convolution="x")), "unknown convolution 'x'"),
@@ -380,7 +388,7 @@ def test_what_cannot_be_saved_or_loaded_says_so_in_one_sentence(call, sentence, 
 def test_a_save_that_is_killed_leaves_the_old_folder_or_says_that_it_is_torn(fails_at, tmp_path, monkeypatch):
     model = saved(tmp_path)
     expected, calls = model(clips()), []
-    replace = mag2.plugin.folders.Path.replace
+    replace = mag2.saving.folders.Path.replace
 
     def killed(path, target):
         calls.append(target)
@@ -388,7 +396,7 @@ def test_a_save_that_is_killed_leaves_the_old_folder_or_says_that_it_is_torn(fai
             raise KeyboardInterrupt
         return replace(path, target)
 
-    monkeypatch.setattr(mag2.plugin.folders.Path, "replace", killed)
+    monkeypatch.setattr(mag2.saving.folders.Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         save_plugin(trained(attach(base(), guide(), at="encoder")), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["plugin.json", "plugin.safetensors"]
@@ -420,8 +428,8 @@ def test_an_mlavl_comes_back_from_a_local_folder_with_its_prompts(options, tmp_p
         other(clips(2, 7, 12), clips(2, 7, 10)), model(clips(2, 7, 12), clips(2, 7, 10)), atol=0, rtol=0
     )
     assert other.config == model.config
-    assert other.origin.prompts == TextFeatures.for_sport("rhythmic_gymnastics", n_grades=4).prompts.rows
-    assert other.origin.sport == "rhythmic_gymnastics"
+    assert other.provenance.prompts == TextFeatures.for_sport("rhythmic_gymnastics", n_grades=4).prompts.rows
+    assert other.provenance.sport == "rhythmic_gymnastics"
 
 
 @pytest.mark.parametrize("texts", [None, clips(4, 6)])
@@ -443,7 +451,10 @@ def test_a_guide_comes_back_from_a_local_folder(texts, tmp_path):
     ("call", "sentence"),
     [
         (lambda folder: MLAVL.from_pretrained(folder / "nowhere"), "no folder .*nowhere"),
-        (lambda folder: MLAVL.from_pretrained(folder), "MLAVL.from_pretrained reads a 'mag2.mlavl.MLAVL'"),
+        (
+            lambda folder: MLAVL.from_pretrained(folder),
+            "holds a 'action_graph_guidance'; MLAVL.from_pretrained reads a 'mlavl'",
+        ),
         (lambda folder: ActionGraphGuidance.from_pretrained(folder, strict=False), "leave out strict=False"),
         (
             lambda folder: ((folder / "config.json").unlink(), ActionGraphGuidance.from_pretrained(folder)),

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mag2 import TextFeatures
-from mag2.encoders import load_text_encoder, load_text_tower
-from mag2.prompting import LearnedPrompts, LiveTexts, TextTower, TrainableTextEncoder, learnable_prompts
+from mag2.encoders import TextTower, load_text_encoder, load_text_tower
+from mag2.texts import LearnedPrompts, LiveTexts, TrainableTextEncoder, learnable_prompts
 from mag2.vocabulary import Prompts, make_prompts
 
 open_clip = pytest.importorskip("open_clip")
@@ -77,8 +77,8 @@ def test_an_untrained_encoder_gives_the_frozen_features():
     assert live.prompts == frozen.prompts
     assert live.sizes == [32, 32, 8, 4]
     assert (live.width, live.n_grades) == (frozen.width, frozen.n_grades) == (64, 4)
-    assert live.origin.prompts == frozen.origin.prompts
-    assert (live.origin.sport, live.origin.source) == (SPORT, "random:3, trainable")
+    assert live.provenance.prompts == frozen.provenance.prompts
+    assert (live.provenance.sport, live.provenance.source) == (SPORT, "random:3, trainable")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_features_need_no_tower(clip, tokenizer):
         assert not texts.rows.requires_grad
         torch.testing.assert_close(texts.rows, live().detach())
         assert [len(texts.visual), len(texts.audio), len(texts.audio_visual_grades), len(texts.grades)] == live.sizes
-        assert texts.origin == live.origin
+        assert texts.provenance == live.provenance
         kept = texts.rows.clone()
         steps(live)
         assert torch.equal(texts.rows, kept)

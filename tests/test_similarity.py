@@ -11,13 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach, disabled, load_plugin, save_plugin
 from mag2.adapters import pamfn
-from mag2.alignment import clip_text_similarity, edge_weights, name_actions
+from mag2.alignment import SimilarityWeighted, clip_text_similarity, edge_weights, name_actions
 from mag2.baselines import PAMFN
 from mag2.data import simulate
-from mag2.guidance import FoldedGuidance, fold
-from mag2.plugin import edge_weights_of
+from mag2.guidance import FoldedGuidance
+from mag2.plugin import edge_weights_of, fold
 from mag2.training import Recipe, Run, fit, predict, train
-from mag2.weighting import SimilarityWeighted
 from tests.test_adapters import OURS, texts
 from tests.test_adapters import clips as inputs
 from tests.test_plugin import (

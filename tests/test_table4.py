@@ -15,7 +15,7 @@ import pytest
 from mag2.data import TARGETS
 from mag2.published import table
 from mag2.training import command
-from mag2.training.sources import SIZES, simulated
+from mag2.training.dataset_providers import SIZES, simulated
 from mag2.training.tables import Row, Table
 
 ROOT = Path(__file__).parents[1]

@@ -18,15 +18,15 @@ from table6 import TABLE6
 from tables import run as run_all
 from torch import nn
 
-from mag2.checkpoints import alone_in
 from mag2.data import TARGETS
-from mag2.guidance import CONTROLS, ActionGraphGuidance
+from mag2.guidance import ActionGraphGuidance
 from mag2.published import table
-from mag2.texts import TextFeatures
-from mag2.training import command, sources
+from mag2.saving.atomic_io import alone_in
+from mag2.texts import CONTROLS, TextFeatures
+from mag2.training import command, dataset_providers
+from mag2.training.dataset_providers import KINDS, SIZES, SIZES_OF, Released, simulated
 from mag2.training.grid import Cell, Outcome
 from mag2.training.report import PROTOCOLS, table_page
-from mag2.training.sources import KINDS, SIZES, SIZES_OF, Released, simulated
 from mag2.training.tables import Inputs, Line, published
 from mag2.vocabulary import ACTIONS
 
@@ -223,7 +223,7 @@ def test_table_5_changes_the_words_of_one_side(key):
         "a music suitable for": (True, True),
     }.get(template, (int(key) > 3, int(key) <= 3))
     side = 42 * (int(key) > 3)
-    assert all(prompt.startswith(template) for prompt in model.origin.prompts[side : side + 42])
+    assert all(prompt.startswith(template) for prompt in model.provenance.prompts[side : side + 42])
 
 
 def test_table_5_a_text_encoder_trains_whole():
@@ -269,10 +269,10 @@ def test_table_6_reads_every_feature_that_its_row_names(row):
 
 def test_table_6_bert_and_clip_are_two_text_encoders():
     bert, clip = built(TABLE6, "8"), built(TABLE6, "9")
-    assert "MiniLM" in bert.origin.source
-    assert clip.origin.source == "random:0"
+    assert "MiniLM" in bert.provenance.source
+    assert clip.provenance.source == "random:0"
     assert bert.texts.shape[1] != clip.texts.shape[1]
-    assert built(TABLE6, "9", encoder="random:3").origin.source == "random:3"
+    assert built(TABLE6, "9", encoder="random:3").provenance.source == "random:3"
 
 
 def test_logo_hears_the_63_terms_of_artistic_swimming_and_sees_video_alone():
@@ -582,7 +582,7 @@ def test_weighted_rows_want_features_to_weigh_by(run, released):
 
 def test_features_of_another_kind_lie_beside_the_released_ones(run, released, monkeypatch):
     kinds = {"visual": "C3D", "audio": "VGGish"}
-    monkeypatch.setattr(sources, "NARROWER", 1)
+    monkeypatch.setattr(dataset_providers, "NARROWER", 1)
     simulated("FS1000").simulation(kinds).write(released / "other")
     data = released / "FS1000"
     (released / "other" / "video").rename(data / "video_C3D")

@@ -8,7 +8,7 @@ import torch
 from mag2 import TextFeatures
 from mag2.encoders import load_text_encoder
 from mag2.published import table
-from mag2.texts import SHIPPED
+from mag2.texts.features import SHIPPED
 from mag2.vocabulary import (
     ACTIONS,
     AUDIO_TEMPLATES,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mag2.baselines.triplet import batch_hard_triplet, grade_triplet
+from mag2.nn.triplet import batch_hard_triplet, grade_triplet
 
 
 def slow(embeddings, classes, margin=1.0):

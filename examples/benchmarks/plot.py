@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measuring import Comparison, Row
-from mag2.checkpoints import replacing
+from mag2.saving.atomic_io import replacing
 
 _LENGTH = re.compile(r"\bT=(\d+) \(B=")
 

@@ -10,7 +10,7 @@ from benchmarks.mlavl import TEXTS, build
 from mag2.adapters import gdlt
 from mag2.baselines import GDLT
 from mag2.data import ClipFeatures, Performances
-from mag2.guidance import fold
+from mag2.plugin import fold
 from mag2.training import predict
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mag2.data.memory import ReusedMemory
+from mag2.data.buffer_pool import ReusedMemory
 
 
 class ClipFeatures:

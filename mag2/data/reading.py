@@ -10,7 +10,7 @@ from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, Line, read_lines
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.data.sources import Source, averaged, feature_sources, map_npy
+from mag2.data.raw_features import Source, averaged, feature_sources, map_npy
 from mag2.data.store import default_places, short_hash, stored
 from mag2.data.targets import TARGETS
 

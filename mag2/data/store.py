@@ -13,7 +13,7 @@ import numpy as np
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures, FeatureDigest
-from mag2.data.sources import Source, averaged, want_shapes
+from mag2.data.raw_features import Source, averaged, want_shapes
 
 try:
     import fcntl

@@ -1,7 +1,7 @@
-"""Put guidance into any model and take it out again: attach, detach, disabled, attached.
+"""Attach guidance to any model and take it out again: attach, detach, disabled, attached.
 
-A plug is a loan. The model keeps its class, its modules and its own state_dict keys; what a plug learns is registered
-under `model.mag2`, where optimizers, DDP, `.to()` and `state_dict()` find it; `detach` gives the model back as it was.
+The model keeps its class, its modules and its own state_dict keys. What a plug learns is registered under `model.mag2`,
+where optimizers, DDP, `.to()` and `state_dict()` find it. `detach` gives the model back as it was.
 """
 
 import contextlib
@@ -13,18 +13,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from mag2.plugin.kinds import uncompiled
-from mag2.plugin.plugs import FeaturePlug, Index, Plug, Residual, first_floating, occupant, paths, submodule
+from mag2.nn.modules import first_floating, uncompiled, unwrapped
+from mag2.plugin.feature_plug import FeaturePlug
+from mag2.plugin.placement import Placement
+from mag2.plugin.places import joined, paths, submodule
+from mag2.plugin.plug import Plug, occupant
+from mag2.plugin.residual import Residual
+from mag2.plugin.signature import Index
+
+__all__ = ["Attached", "attach", "attached", "detach", "disabled", "insert"]
 
 STARTS = ("paper", "identity")
-ROOM = "mag2"  # the attribute of a model under which its plugs live
+CONTAINER = "mag2"  # the attribute of a model under which its plugs are registered
 
 
 class Plugs(nn.Module):
-    """What is plugged into a model: the plugs, and their modules as submodules, so that they train and travel.
+    """What is attached to a model: the plugs, and their modules as submodules, so that they train and are saved.
 
-    In an `nn.Sequential` it is one more child that is called in its turn: it hands on what it is given.
+    In an `nn.Sequential` it is one more child that is called in its turn: it returns what it is given.
     """
+
+    holds_plugs = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +48,7 @@ class Plugs(nn.Module):
 
 @dataclass(frozen=True, repr=False)
 class Attached:
-    """A plug and the path of its place, seen from the model that was asked."""
+    """A plug and the path of its place in the model that `attached` was called with."""
 
     at: str
     plug: Plug
@@ -80,12 +89,12 @@ def attach(
             device and dtype of the model. One for all paths is shared by them; a list has one for each.
         at: dotted path of a submodule ("transformer.encoder"), "" for the model itself, or several paths.
         side: "output" or "input" of that module.
-        layout: how its features stand: "btd", "bdt" or "tbd".
-        item: where the features are: name or position in an output that is a dict, a tuple or a dataclass, or of an
-            argument, however the call gives it. By default the output as a whole, or the first argument.
+        layout: the order of the axes of its features: "btd", "bdt" or "tbd".
+        item: where the features are: a name or a position in an output that is a dict, a tuple or a dataclass, or of
+            an argument, however the call gives it. By default the whole output, or the first argument.
         mask: name or position of the module's argument that holds a clip mask (B, T), True where a clip is real.
-            Calls that do not give it are guided without.
-        padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch has it.
+            Calls that do not give it are guided without a mask.
+        padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch's masks are.
         edge_weight: name or position of the module's argument that holds edge weights (B, T, M), whatever the layout,
             for a guide that takes them. Calls that do not give it use those of `edge_weights_of`, if any.
         start: "paper", guided features replace the features; or "identity", ``features + W guided + b`` with W and b
@@ -109,9 +118,8 @@ def attach(
     if start == "identity":
         around = {module: Residual(module) for module in guides}
         guides = [around[module] for module in guides]
-    told: dict[str, Any] = {"side": side, "layout": layout, "item": item, "mask": mask}
-    told |= {"padding_mask": padding_mask, "edge_weight": edge_weight}
-    plugs = [FeaturePlug(place, module, **told) for place, module in zip(places, guides, strict=True)]
+    placement = Placement(side, layout, item, mask, padding_mask, edge_weight)
+    plugs = [FeaturePlug(place, module, placement) for place, module in zip(places, guides, strict=True)]
     return insert(model, *plugs, freeze=freeze)
 
 
@@ -119,20 +127,22 @@ def insert(model: nn.Module, *plugs: Plug, freeze: bool = False) -> nn.Module:
     """Put plugs into a model, all of them or, if one does not fit, none."""
     inner = uncompiled(model)
     check(inner, plugs)
-    room = room_of(inner)
-    if room is None:
-        room = Plugs().train(inner.training)
-        inner._modules[ROOM] = room  # add_module would see the room of what a wrapper hands on
+    container = container_of(inner)
+    if container is None:
+        container = Plugs().train(inner.training)
+        inner._modules[CONTAINER] = (
+            container  # add_module would see the container of a model that a wrapper forwards attributes of
+        )
     for plug in plugs:
         plug.module.train(inner.training)
-        # A guide lives where its place lives, and is of its precision; a model may have several of both.
+        # A guide has the device and the precision of its place; a model may have several of both.
         like = first_floating(submodule(inner, plug.at), inner)
-        if like is not None and all(plug.module is not guide for guide in room.guides):
+        if like is not None and all(plug.module is not guide for guide in container.guides):
             plug.module.to(like.device, like.dtype)
-        if all(plug.module is not guide for guide in room.guides):
-            room.guides.append(plug.module)
+        if all(plug.module is not guide for guide in container.guides):
+            container.guides.append(plug.module)
         plug.insert(inner)
-        room.plugs.append(plug)
+        container.plugs.append(plug)
     if freeze:
         freeze_base(inner)
     forget_compiled()
@@ -144,8 +154,8 @@ def check(model: nn.Module, plugs: Sequence[Plug]) -> None:
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
         raise ValueError(f"{type(model).__name__} counts parameters when it is made; attach to the model, then wrap it")
     own = (vars(model), vars(type(model)), model._modules, model._parameters, model._buffers)
-    if room_of(model) is None and any(ROOM in names for names in own):
-        raise ValueError(f"the model has an attribute {ROOM!r} of its own, where plugs would live; rename it")
+    if container_of(model) is None and any(CONTAINER in names for names in own):
+        raise ValueError(f"the model has an attribute {CONTAINER!r} of its own, where plugs would live; rename it")
     taken: dict[tuple, Plug] = {}
     for plug in plugs:
         plug.check(model)
@@ -158,27 +168,27 @@ def check(model: nn.Module, plugs: Sequence[Plug]) -> None:
 
 def freeze_base(model: nn.Module) -> None:
     """Freeze what is not of a plug, and note it for `detach`."""
-    room = room_of(model)
-    assert room is not None
-    learned = {parameter for _, other in rooms(model) for parameter in other.parameters()}
+    container = container_of(model)
+    assert container is not None
+    learned = {parameter for _, other in containers(model) for parameter in other.parameters()}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter not in learned:
             parameter.requires_grad_(False)
-            room.frozen.append(name)
+            container.frozen.append(name)
 
 
 def detach(model: nn.Module) -> nn.Module:
     """Take every plug out again: outputs, state_dict keys and requires_grad are as before `attach`."""
     inner = unwrapped(model)
-    left = [(paths(inner)[path], room) for path, room in rooms(inner)]
-    for part, room in left:
-        for plug in reversed(room.plugs):
+    left = [(paths(inner)[path], container) for path, container in containers(inner)]
+    for part, container in left:
+        for plug in reversed(container.plugs):
             plug.remove(part)
     # Last, because plugs may have noted what was frozen already.
-    for part, room in left:
-        for name in room.frozen:
+    for part, container in left:
+        for name in container.frozen:
             part.get_parameter(name).requires_grad_(True)
-        delattr(part, ROOM)
+        delattr(part, CONTAINER)
     forget_compiled()
     return model
 
@@ -188,7 +198,7 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
     """Run the model without its plugs inside a `with`, for before-and-after comparisons."""
     inner = unwrapped(model)
     parts = paths(inner)
-    before = [(plug, parts[path], plug.enabled) for path, room in rooms(inner) for plug in room.plugs]
+    before = [(plug, parts[path], plug.enabled) for path, container in containers(inner) for plug in container.plugs]
     try:
         for plug, part, _ in before:
             plug.switch(part, False)
@@ -199,40 +209,32 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def attached(model: nn.Module) -> list[Attached]:
-    """What sits where in a model, its parts included: plugs live in the module that they were attached to."""
-    return [Attached(joined(path, plug.at), plug) for path, room in rooms(unwrapped(model)) for plug in room.plugs]
+    """What is attached where in a model, its parts included: plugs live in the module that they were attached to."""
+    return [
+        Attached(joined(path, plug.at), plug)
+        for path, container in containers(unwrapped(model))
+        for plug in container.plugs
+    ]
 
 
-def rooms(model: nn.Module) -> list[tuple[str, Plugs]]:
-    """Where plugs live in a model: the paths of the modules that they were attached to, and what they hold."""
-    found = {room: path for path, part in reversed(paths(model).items()) if (room := room_of(part)) is not None}
-    return [(path, room) for room, path in reversed(found.items())]
+def containers(model: nn.Module) -> list[tuple[str, Plugs]]:
+    """The containers of plugs in a model, by the paths of the modules that something was attached to."""
+    found = {
+        container: path
+        for path, part in reversed(paths(model).items())
+        if (container := container_of(part)) is not None
+    }
+    return [(path, container) for container, path in reversed(found.items())]
 
 
-def room_of(module: nn.Module) -> Plugs | None:
-    """What is plugged into a module itself, its parts not included."""
-    # Not getattr: wrappers that hand on to what they wrap would show its room as theirs.
-    room = module._modules.get(ROOM)
-    return room if isinstance(room, Plugs) else None
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside `torch.compile`, DDP or both."""
-    while True:
-        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            model = model.module
-        elif (inner := uncompiled(model)) is not model:
-            model = inner
-        else:
-            return model
-
-
-def joined(*parts: str) -> str:
-    """A dotted path from its parts, of which some may be empty."""
-    return ".".join(part for part in parts if part)
+def container_of(module: nn.Module) -> Plugs | None:
+    """What is attached to a module itself, its parts not included."""
+    # Not getattr: wrappers that forward attributes would show the container of what they wrap as theirs.
+    container = module._modules.get(CONTAINER)
+    return container if isinstance(container, Plugs) else None
 
 
 def forget_compiled() -> None:
-    """Have compiled code made anew: once made, it does not look at hooks again."""
+    """Have compiled code made anew: it does not look at hooks again once it is made."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()

@@ -17,10 +17,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mag2.checkpoints import write_atomically
 from mag2.data import TARGETS, Dataset
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.training.asking import (
+from mag2.saving.atomic_io import write_atomically
+from mag2.training.dataset_providers import Source
+from mag2.training.fit import Epoch, Run
+from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
+from mag2.training.options import chosen_out, make_parser
+from mag2.training.recipe import published_epochs
+from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
+from mag2.training.resolve_args import (
     asked_datasets,
     asked_rows,
     asked_sources,
@@ -32,13 +38,7 @@ from mag2.training.asking import (
     fingerprints,
     inputs_of,
 )
-from mag2.training.fit import Epoch, Run
-from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
-from mag2.training.options import chosen_out, make_parser
-from mag2.training.recipe import published_epochs
-from mag2.training.records import claimed
-from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
-from mag2.training.sources import Source
+from mag2.training.run_manifest import claimed
 from mag2.training.stages import train
 from mag2.training.tables import Line, Row, Table, key, parts
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
-from mag2.checkpoints import save_atomically, write_atomically
 from mag2.data import Batch, Dataset, Performances
 from mag2.metrics import mse, relative_l2, spearman
-from mag2.plugin.attaching import unwrapped
+from mag2.nn.modules import unwrapped
+from mag2.saving.atomic_io import save_atomically, write_atomically
 from mag2.training.recipe import Recipe
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -157,7 +158,7 @@ def predict(
 def answer(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """What a model says of a batch: ``model(visual, audio, flow)``.
 
-    A model with a true `takes_vision_language`, such as `mag2.weighting.SimilarityWeighted`, is given
+    A model with a true `takes_vision_language`, such as `mag2.alignment.weighted.SimilarityWeighted`, is given
     ``vision_language=...`` too.
 
     Raises:
@@ -257,7 +258,9 @@ class _Keeper:
         self.device = run.device
         self.last = time.monotonic()
 
-    def resume(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, history: History) -> None:
+    def resume(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler, history: History
+    ) -> None:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -274,7 +277,7 @@ class _Keeper:
         lines = "".join(self._line(epoch) for epoch in history.epochs)
         write_atomically(lines, self.folder / "metrics.jsonl")
 
-    def keep(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule, history: History) -> None:
+    def keep(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler, history: History) -> None:
         if self.folder is None:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -315,6 +318,6 @@ class _TensorBoard:
             for name in ("loss", "lr", "spearman", "mse", "rl2"):
                 self.writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.writer is not None:
             self.writer.close()

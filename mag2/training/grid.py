@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mag2.checkpoints import read_json, write_atomically
+from mag2.saving.atomic_io import read_json, write_atomically
 
 
 @dataclass(frozen=True)

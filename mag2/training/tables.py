@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from mag2.alignment import SimilarityWeighted
 from mag2.data import TARGETS
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.guidance import CONTROLS
 from mag2.published import table
-from mag2.texts import TextFeatures
+from mag2.texts import CONTROLS, TextFeatures
 from mag2.training.recipe import Recipe
-from mag2.weighting import SimilarityWeighted
 
 # A target of a dataset is written "FS1000/TES", the average over all targets of one "RG/average".
 AVERAGE = "average"
@@ -53,7 +52,7 @@ class Inputs:
     control: str | None = None
     encoder: str = "shipped"
 
-    def texts(self, **prompts) -> TextFeatures:
+    def texts(self, **prompts: Any) -> TextFeatures:
         """The text features of the sport; `prompts` are those of `TextFeatures.for_sport` (grades, templates)."""
         return load_texts(self.sport, self.encoder, **prompts)
 
@@ -177,7 +176,7 @@ def parts(written: str) -> tuple[str, str]:
 
 
 @cache
-def load_texts(sport: str, encoder: str, **prompts) -> TextFeatures:
+def load_texts(sport: str, encoder: str, **prompts: Any) -> TextFeatures:
     """`TextFeatures.load`, once a process: an encoder takes seconds to build, and every row asks for its texts."""
     return TextFeatures.load(sport, encoder, **prompts)
 

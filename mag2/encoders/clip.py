@@ -1,0 +1,144 @@
+"""CLIP text towers through open_clip: built, loaded from a tag or a file, and run frozen."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["TOWERS", "OpenClipEncoder", "Tokenizer", "load_clip", "load_open_clip", "load_text_tower"]
+
+# Called with a list of prompts and context_length=; gives token ids (P, context_length).
+Tokenizer = Callable[..., Tensor]
+
+TOWERS = "open_clip:<model>/<weights> or random:<seed>"
+# The small CLIP of `random:<seed>`: the sizes are ours, tokens and their number those of every CLIP.
+_SMALL: dict[str, Any] = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
+}
+
+
+def load_text_tower(name: str, *, checkpoint: str | Path | None = None) -> tuple[nn.Module, Tokenizer]:
+    """The open_clip model of that name, whose text tower can be trained, and its tokenizer; float32, on the CPU.
+
+    Args:
+        name, checkpoint: as `load_text_encoder` takes them, without the sentence encoders.
+
+    Raises:
+        ValueError: as `load_text_encoder`, and for a sentence encoder.
+    """
+    import open_clip
+
+    model, model_name = load_clip(name, checkpoint, TOWERS)
+    return model, open_clip.get_tokenizer(model_name)
+
+
+class OpenClipEncoder:
+    """A frozen open_clip model as a function from prompts to text features, batched, without gradients."""
+
+    def __init__(self, model: nn.Module, model_name: str, device: torch.device | str = "cpu", batch: int = 64):
+        """Take a built open_clip model and the name its tokenizer goes by."""
+        import open_clip
+
+        self.model: Any = model.to(device).eval().requires_grad_(False)
+        self.tokenize = open_clip.get_tokenizer(model_name)
+        self.device = device
+        self.batch = batch
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Encode the prompts: (P, D)."""
+        tokens = self.tokenize(list(prompts)).to(self.device)
+        return torch.cat([self.model.encode_text(part).float().cpu() for part in tokens.split(self.batch)])
+
+
+def load_clip(name: str, checkpoint: str | Path | None, forms: str) -> tuple[nn.Module, str]:
+    """The CLIP of a name, and the model name of its tokenizer; `forms` are the names that the error shows.
+
+    Raises:
+        ValueError: the name has another form, or as `load_open_clip`.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "open_clip" and "/" in rest:
+        model_name, _, weights = rest.partition("/")
+        return load_open_clip(model_name, weights, checkpoint), model_name
+    if kind == "random" and rest.isdecimal():
+        if checkpoint is not None:
+            raise ValueError(f"checkpoint= goes with open_clip encoders; the weights of {name!r} are random")
+        return _random_clip(int(rest)), "ViT-B-16"
+    raise ValueError(f"unknown text encoder {name!r}; a name looks like {forms}")
+
+
+def _random_clip(seed: int) -> nn.Module:
+    import open_clip
+
+    # open_clip draws from torch's global generator, whose state must not change.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return open_clip.CLIP(**_SMALL)
+
+
+def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None = None) -> nn.Module:
+    """An open_clip model with the weights of a tag or a local file, and a fine-tuned file over its text side.
+
+    A tag brings its activation: OpenAI's weights want QuickGELU. A file does not say; of weights that descend from
+    OpenAI's give the model as `ViT-B-16-quickgelu`.
+
+    Raises:
+        ValueError: no such model, tag or file, or a checkpoint that does not fit.
+    """
+    import open_clip
+
+    if model_name not in open_clip.list_models():
+        near = [known for known in open_clip.list_models() if known.startswith(model_name[:5])]
+        raise ValueError(f"open_clip has no model {model_name!r}; close names: {', '.join(near[:8]) or 'none'}")
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if weights not in tags and not Path(weights).is_file():
+        raise ValueError(
+            f"{weights!r} is neither a file nor weights of {model_name}; its weights are {', '.join(tags) or 'none'}"
+        )
+    quick_gelu = weights in tags and open_clip.get_pretrained_cfg(model_name, weights).get("quick_gelu", False)
+    try:
+        model = open_clip.create_model(model_name, pretrained=weights, force_quick_gelu=quick_gelu)
+    except Exception as error:  # open_clip raises what its downloader or torch raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"could not load {weights!r} into open_clip's {model_name}: {reason}") from error
+    if checkpoint is not None:
+        _overlay_text_side(model, Path(checkpoint))
+    return model
+
+
+# Where the parts of a CLIP text tower stand in an open_clip CLIP; ViFi-CLIP puts `text_encoder.` before them.
+_TEXT_PARTS = ("transformer.", "positional_embedding", "ln_final.", "text_projection", "token_embedding.")
+# ViFi-CLIP keeps no token table: its tokens are those of the CLIP that it began from.
+_MAY_BE_ABSENT = "token_embedding."
+
+
+def _overlay_text_side(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"no checkpoint {path}; give a file")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = saved.get("state_dict", saved.get("model", saved)) if isinstance(saved, dict) else saved
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds no state_dict; give a checkpoint of a CLIP or a ViFi-CLIP")
+    model = getattr(model, "text", model)  # open_clip's CustomTextCLIP has them in a module of their own
+    wanted = {key for key in model.state_dict() if key.startswith(_TEXT_PARTS)}
+    found = {}
+    for key, value in saved.items():
+        key = key.removeprefix("module.").removeprefix("text_encoder.")
+        if key in wanted:
+            found[key] = value
+    missing = sorted(key for key in wanted - found.keys() if not key.startswith(_MAY_BE_ABSENT))
+    if missing:
+        raise ValueError(
+            f"{path} lacks {len(missing)} weights of the text tower (first: {missing[0]}); "
+            f"give a CLIP or ViFi-CLIP checkpoint of the same size"
+        )
+    own = model.state_dict()
+    for key, value in found.items():
+        if value.shape != own[key].shape:
+            raise ValueError(f"{path}: {key} is {tuple(value.shape)}, the tower wants {tuple(own[key].shape)}")
+    model.load_state_dict(found, strict=False)

@@ -1,0 +1,22 @@
+"""Sentence encoders of the sentence-transformers library."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["load_sentence_encoder"]
+
+
+def load_sentence_encoder(name: str, device: torch.device | str) -> Callable[[Sequence[str]], Tensor]:
+    """The encoder of that name or folder as a function from prompts to features (P, D), float32, on the CPU.
+
+    Raises:
+        ValueError: the library is not installed.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise ValueError("a sentence-transformers encoder needs that package: pip install 'mag2[texts]'") from None
+    model = SentenceTransformer(name, device=str(device))
+    return lambda prompts: model.encode(list(prompts), convert_to_tensor=True).float().cpu().clone()

@@ -1,0 +1,119 @@
+"""The designs of Table 1: the action graph, and what the paper compares it with."""
+
+import torch
+from torch import Tensor, nn
+
+from mag2.guidance.graph import ActionGraphGuidance
+
+__all__ = ["GUIDES", "MLPGuidance", "TransformerGuidance", "make_guides"]
+
+
+class MLPGuidance(nn.Module):
+    """Table 1, "MLP": every clip beside the mean of all texts, through two linear maps with ReLU between.
+
+    The paper names the design only. Ours: 2d -> d, ReLU, dropout, d -> d; the mean is what a clip receives from the
+    texts in the complete graph as well.
+
+    Shapes: clips (B, T, d), texts (M, d) -> (B, T, d).
+
+    Args:
+        dim: d, 256 (released). dropout: 0.3 (released training command). n_heads: taken by all designs, not used here.
+
+    Raises:
+        ValueError: clips or texts of another shape or width.
+    """
+
+    def __init__(self, dim: int = 256, *, n_heads: int = 8, dropout: float = 0.3):
+        super().__init__()
+        self.dim = dim
+        self.mix = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim))
+
+    def forward(self, clips: Tensor, texts: Tensor, *, clip_mask: Tensor | None = None) -> Tensor:
+        """Guide the clips. No clip receives from another one, so the mask changes nothing."""
+        _check(clips, texts, self.dim)
+        return self.mix(torch.cat([clips, texts.mean(dim=0).expand_as(clips)], dim=-1))
+
+
+class TransformerGuidance(nn.Module):
+    """Table 1, "Shared-Transformer" and "Dual-Transformer": clips and texts as one sequence of an encoder.
+
+    Every clip attends to every clip, itself included, and to every text. Only the clip rows are the output, so that
+    texts attend to nothing. "Shared" is one of these for both modalities, "Dual" one for each (`make_guides`).
+
+    The paper names the designs only, and gives 1.20 M parameters and 0.59 G operations for the dual one. Ours is one
+    layer as the context encoder has it: post-norm, ReLU, feed-forward 3d, a last LayerNorm.
+
+    Shapes: clips (B, T, d), texts (M, d), clip_mask (B, T), True where a clip is real; returns (B, T, d).
+
+    Args:
+        dim: d, 256 (released). n_heads: 8 (supplement). dropout: 0.3 (released training command).
+
+    Raises:
+        ValueError: clips or texts of another shape or width.
+    """
+
+    def __init__(self, dim: int = 256, *, n_heads: int = 8, dropout: float = 0.3):
+        super().__init__()
+        self.dim = dim
+        self.attention = nn.MultiheadAttention(dim, n_heads, dropout, batch_first=True)
+        self.widen, self.narrow = nn.Linear(dim, 3 * dim), nn.Linear(3 * dim, dim)
+        self.norm1, self.norm2, self.last = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, clips: Tensor, texts: Tensor, *, clip_mask: Tensor | None = None) -> Tensor:
+        """Guide the clips."""
+        _check(clips, texts, self.dim)
+        keys = torch.cat([clips, texts.expand(len(clips), *texts.shape)], dim=1)
+        padding = None
+        if clip_mask is not None:
+            padding = torch.cat([~clip_mask, clip_mask.new_zeros(len(clips), len(texts))], dim=1)
+        attended, _ = self.attention(clips, keys, keys, key_padding_mask=padding, need_weights=False)
+        rows = self.norm1(clips + self.dropout(attended))
+        widened = self.dropout(self.widen(rows).relu())
+        return self.last(self.norm2(rows + self.dropout(self.narrow(widened))))
+
+
+GUIDES: dict[str, type[nn.Module]] = {
+    "graph": ActionGraphGuidance,
+    "mlp": MLPGuidance,
+    "shared_transformer": TransformerGuidance,
+    "dual_transformer": TransformerGuidance,
+}
+
+
+def make_guides(
+    name: str,
+    dim: int = 256,
+    *,
+    n_heads: int = 8,
+    dropout: float = 0.3,
+    control: str | None = None,
+    control_seed: int = 0,
+) -> tuple[nn.Module, nn.Module | None]:
+    """The guide of the visual clips and that of the audio clips, None where the first serves both (Table 1).
+
+    Each is called as `guide(clips, texts, clip_mask=)`.
+
+    Args:
+        name: graph (the paper's), mlp, shared_transformer or dual_transformer.
+        dim: d. n_heads: of a transformer. dropout: 0.3 (released training command).
+        control, control_seed: of the graph, see `ActionGraphGuidance`; what is drawn differs between the two.
+
+    Raises:
+        ValueError: another name, or a control of another guidance than the graph.
+    """
+    if name not in GUIDES:
+        raise ValueError(f"unknown guidance {name!r}; there are {', '.join(GUIDES)}")
+    if name == "graph":
+        visual = ActionGraphGuidance(dim, dropout=dropout, control=control, control_seed=control_seed)
+        return visual, ActionGraphGuidance(dim, dropout=dropout, control=control, control_seed=control_seed + 1)
+    if control is not None:
+        raise ValueError(f"control {control!r} is for the graph; {name} has none")
+    sizes = {"n_heads": n_heads, "dropout": dropout}
+    return GUIDES[name](dim, **sizes), None if name == "shared_transformer" else GUIDES[name](dim, **sizes)
+
+
+def _check(clips: Tensor, texts: Tensor, dim: int) -> None:
+    if clips.dim() != 3 or texts.dim() != 2 or clips.shape[-1] != dim or texts.shape[-1] != dim:
+        shapes = f"{tuple(clips.shape)} and {tuple(texts.shape)}"
+        raise ValueError(f"clips want shape (B, T, {dim}) and texts (M, {dim}), got {shapes}")

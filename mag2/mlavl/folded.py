@@ -1,0 +1,95 @@
+"""A trained MLAVL without its texts, for deployment."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mag2.context import SharedSpecificContextEncoder
+from mag2.fusion import make_fusion
+from mag2.grading import PromptGuidedGrading
+from mag2.guidance import FoldedGuidance
+from mag2.nn.pretrained import Pretrained
+from mag2.projection import TokenProjection
+
+__all__ = ["FoldedMLAVL"]
+
+
+class FoldedMLAVL(Pretrained):
+    """A trained `MLAVL` without its texts; `MLAVL.fold` makes it.
+
+    The action texts are two constant vectors in each graph (`FoldedGuidance`), and the queries of the grades are
+    constants as well. For scoring alone: it has no objective.
+
+    Shapes: as `MLAVL`; returns the entries of `PromptGuidedGrading`.
+
+    Args:
+        sizes: those of the model (`MLAVL.sizes`), n_grades among them.
+
+    Raises:
+        ValueError: features of another width, no audio, or lengths that differ.
+    """
+
+    def __init__(self, **sizes: Any):
+        super().__init__()
+        self.sizes = sizes
+        dim, n_heads, dropout = sizes["dim"], sizes["n_heads"], sizes["dropout"]
+        self.project_visual = TokenProjection(sizes["visual_dim"], dim)
+        self.project_audio = TokenProjection(sizes["audio_dim"], dim)
+        self.context = SharedSpecificContextEncoder(dim, n_heads=n_heads, n_layers=sizes["n_context"], dropout=dropout)
+        self.guide_visual = FoldedGuidance(dim, dropout=dropout)
+        self.guide_audio = FoldedGuidance(dim, dropout=dropout)
+        self.fusion = make_fusion(sizes["fusion"], dim, n_heads=n_heads, n_layers=sizes["n_fusion"], dropout=dropout)
+        self.grading = PromptGuidedGrading(
+            dim,
+            n_grades=sizes["n_grades"],
+            queries=sizes["queries"],
+            use_pe=sizes["use_pe"],
+            n_heads=n_heads,
+            n_layers=sizes["n_grading"],
+            dropout=dropout,
+            released=sizes["released"],
+        )
+        self.prompts: Tensor
+        self.register_buffer("prompts", torch.zeros(3 * sizes["n_grades"], dim))
+
+    def forward(
+        self,
+        visual: Tensor,
+        audio: Tensor | None = None,
+        flow: Tensor | None = None,
+        clip_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Score a batch."""
+        audio = self.context(self.project_audio(checked_audio(visual, audio)), clip_mask)
+        visual = self.guide_visual(self.context(self.project_visual(visual), clip_mask), clip_mask=clip_mask)
+        audio = self.guide_audio(audio, clip_mask=clip_mask)
+        fused = self.fusion(visual, audio, clip_mask)
+        n_grades = self.sizes["n_grades"]
+        prompts = () if self.grading.queries is not None else self.prompts.split([2 * n_grades, n_grades])
+        return self.grading(fused, visual, *prompts, clip_mask=clip_mask)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What builds it again, for JSON."""
+        return self.sizes
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FoldedMLAVL":
+        """A model to load weights and constants into."""
+        return cls(**config)
+
+
+def checked_audio(visual: Tensor, audio: Tensor | None) -> Tensor:
+    """The audio features, after a look at their shape.
+
+    Raises:
+        ValueError: none are given, or the videos or clips are not as many as the visual ones.
+    """
+    if audio is None:
+        raise ValueError("MLAVL wants audio features beside the visual ones; for video alone see GDLT, CoFInAl, QTD")
+    if visual.shape[:2] != audio.shape[:2]:
+        raise ValueError(
+            f"visual and audio want as many videos and clips, got {tuple(visual.shape)} and {tuple(audio.shape)}"
+        )
+    return audio

@@ -1,0 +1,78 @@
+"""Edge weights for the guides in a model whose own call does not take them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from mag2.nn.modules import unwrapped
+from mag2.plugin.attaching import Attached, attached
+from mag2.plugin.feature_plug import FeaturePlug
+from mag2.plugin.places import listed
+from mag2.plugin.signature import accepts, refusal
+
+__all__ = ["edge_weights_of", "weightable"]
+
+Weights = Tensor | None
+
+
+@contextlib.contextmanager
+def edge_weights_of(model: nn.Module, weights: Weights | Mapping[str, Weights]) -> Iterator[nn.Module]:
+    """Weight the edges of attached guides by (B, T, M) inside a `with`, whatever the layout of their place.
+
+    All guides of the model that take `edge_weight` get the same weights, in its parts too. Those with the control
+    "no_edges" take them and change nothing; a disabled guide stays disabled; weights in the call itself
+    (`attach(..., edge_weight=...)`) take precedence. Copies that are made meanwhile get no weights. Code that runs the
+    model again in the backward pass, as gradient checkpointing does, needs that pass inside the `with` too.
+
+    Args:
+        model: with guides attached; compiled and DDP ones too.
+        weights: (B, T, M) for as many clips as the guides get, None for the complete graph; or a dict from the paths
+            of places, as `attached` lists them, to either, which leaves other places alone.
+
+    Raises:
+        ValueError: no guide there takes weights, or one that was given some is folded; or, when the model is called,
+            weights of another shape.
+    """
+    places = [place for place in attached(unwrapped(model)) if isinstance(place.plug, FeaturePlug)]
+    chosen = _chosen(places, weights) if isinstance(weights, Mapping) else _all(model, places, weights)
+    before = [(plug, plug.outer_weights) for plug, _ in chosen]
+    try:
+        for plug, given in chosen:
+            plug.outer_weights = given
+        yield model
+    finally:
+        for plug, was in reversed(before):
+            plug.outer_weights = was
+
+
+def weightable(model: nn.Module) -> list[Attached]:
+    """The places of a model whose guides take edge weights."""
+    places = attached(unwrapped(model))
+    return [place for place in places if isinstance(place.plug, FeaturePlug) and accepts(place.module, "edge_weight")]
+
+
+def _all(model: nn.Module, places: list[Attached], weights: Weights) -> list[tuple[FeaturePlug, Weights]]:
+    able = [place for place in places if accepts(place.module, "edge_weight") or refusal(place.module, "edge_weight")]
+    if not able:
+        there = f"it has {', '.join(map(repr, places))}" if places else "nothing is attached to it"
+        raise ValueError(
+            f"no guide of this {type(unwrapped(model)).__name__} takes edge weights: {there}; "
+            f"attach an ActionGraphGuidance that owns texts"
+        )
+    return [_given(place, weights) for place in able]
+
+
+def _chosen(places: list[Attached], weights: Mapping[str, Weights]) -> list[tuple[FeaturePlug, Weights]]:
+    unknown = set(weights) - {place.at for place in places}
+    if unknown:
+        raise ValueError(f"no guide sits at {min(unknown)!r}; guides sit at {listed(place.at for place in places)}")
+    return [_given(place, weights[place.at]) for place in places if place.at in weights]
+
+
+def _given(place: Attached, weights: Weights) -> tuple[FeaturePlug, Weights]:
+    plug = place.plug
+    assert isinstance(plug, FeaturePlug)
+    if weights is not None:
+        plug.check_takes_weights()
+    return plug, weights

@@ -1,0 +1,216 @@
+"""The plug that guides the features that go into a module or come out of it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mag2.plugin.placement import LAYOUTS, Placement
+from mag2.plugin.places import listed, submodule
+from mag2.plugin.plug import Plug, title
+from mag2.plugin.signature import Index, Signature, accepts, refusal
+from mag2.plugin.structured import entries, pick, put
+
+__all__ = ["FeaturePlug"]
+
+
+class FeaturePlug(Plug):
+    """Guides features of a module; `mag2.attach` makes it.
+
+    Args:
+        at: the path of the module. module: the guide.
+        placement: which features, and where masks and weights are found; the plain output by default.
+
+    Raises:
+        ValueError: the module at the path takes no argument of a name that the placement has, or the guide no edge
+            weights or mask where the placement has some; or, when the model is called, features of another kind,
+            width or layout.
+    """
+
+    def __init__(self, at: str, module: nn.Module, placement: Placement | None = None):
+        super().__init__(at, module)
+        self.placement = placement or Placement()
+        self.names: tuple[str, ...] = ()
+        self.outer_weights: Tensor | None = None  # the weights of an `edge_weights_of` around the call
+        self.had_outer_weights = False  # whether the last call had any
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: weights of an `edge_weights_of` do not travel with a copy."""
+        return {**self.__dict__, "outer_weights": None}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options of `attach`."""
+        return asdict(self.placement)
+
+    @classmethod
+    def from_config(cls, at: str, module: nn.Module, config: dict[str, Any]) -> "FeaturePlug":
+        """The plug that `config` describes."""
+        return cls(at, module, Placement(**config))
+
+    @property
+    def spot(self) -> tuple:
+        """A side, and what is taken there; an argument is the same by name and by position."""
+        item: Any = self.placement.item
+        if self.placement.side == "input":
+            item = self.names.index(item) if item in self.names else item or 0
+        return (type(self), self.placement.side, item)
+
+    def check(self, model: nn.Module) -> None:
+        """Is the path there, and does the module take the arguments of the placement?"""
+        target = submodule(model, self.at)
+        signature = Signature(target)
+        self.names = signature.in_order
+        names = ["mask", "padding_mask", "edge_weight"] + ["item"] * (self.placement.side == "input")
+        for name in names:
+            index = getattr(self.placement, name)
+            if index is not None and not signature.has(index):
+                raise ValueError(
+                    f"{self!r}: {name}={index!r} is no argument of that {type(target).__name__}; "
+                    f"it takes {listed((*signature.in_order, *signature.by_name))}"
+                )
+        if self.placement.edge_weight is not None:
+            self.check_takes_weights()
+        masked = self.placement.mask is not None or self.placement.padding_mask is not None
+        if masked and not accepts(self.module, "clip_mask"):
+            raise ValueError(f"{self!r} takes no clip_mask; leave the mask out, or attach a guide that takes one")
+
+    def check_takes_weights(self) -> None:
+        """Raise a ValueError where the guide takes no edge weights."""
+        if not accepts(self.module, "edge_weight"):
+            why = refusal(self.module, "edge_weight") or "it takes no edge_weight"
+            raise ValueError(f"{self!r} cannot hear edge weights, {why}; attach an ActionGraphGuidance")
+
+    def hooks(self, model: nn.Module) -> list[Any]:
+        """Behind the module or before it."""
+        target = submodule(model, self.at)
+        if self.placement.side == "output":
+            return [target.register_forward_hook(self._on_output, with_kwargs=True)]
+        return [target.register_forward_pre_hook(self._on_input, with_kwargs=True)]
+
+    def describe(self, at: str) -> str:
+        """Guide, side, item and path."""
+        item = "" if self.placement.item is None else f"[{self.placement.item!r}]"
+        return f"{title(self.module)} on the {self.placement.side}{item} of {at or 'the model itself'!r}"
+
+    def _on_output(self, target: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        if not self.enabled:
+            return None
+        item, arguments = self.placement.item, self._arguments(args, kwargs)
+        if item is None:
+            return self._guided(output, arguments)
+        return put(output, item, self._guided(self._part(output, item), arguments))
+
+    def _on_input(self, target: nn.Module, args: tuple, kwargs: dict) -> Any:
+        if not self.enabled:
+            return None
+        item = self.placement.item or 0
+        index = self._find(item, args, kwargs)
+        if index is None:
+            raise ValueError(
+                f"{self!r}: the call had {len(args)} positional arguments and the names {listed(kwargs)}; "
+                f"no {item!r} among them, set item= to one that is"
+            )
+        arguments = self._arguments(args, kwargs)
+        if isinstance(index, str):
+            return args, {**kwargs, index: self._guided(kwargs[index], arguments)}
+        return (*args[:index], self._guided(args[index], arguments), *args[index + 1 :]), kwargs
+
+    def _find(self, index: Index, args: tuple, kwargs: dict) -> Index | None:
+        """Where in this call the argument is: a caller may give it by position or by name."""
+        if isinstance(index, str):
+            if index in kwargs:
+                return index
+            index = self.names.index(index) if index in self.names else len(args)
+        if index < len(args):
+            return index
+        name = self.names[index] if index < len(self.names) else None
+        return name if name in kwargs else None
+
+    def _argument(self, index: Index | None, args: tuple, kwargs: dict) -> Any:
+        """The value of an argument of this call; None where the call does not give it."""
+        place = None if index is None else self._find(index, args, kwargs)
+        if place is None:
+            return None
+        return kwargs[place] if isinstance(place, str) else args[place]
+
+    def _arguments(self, args: tuple, kwargs: dict) -> dict[str, Tensor]:
+        """What the guide gets in this call beside the clips."""
+        found = {"clip_mask": self._clip_mask(args, kwargs), "edge_weight": self._edge_weight(args, kwargs)}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _clip_mask(self, args: tuple, kwargs: dict) -> Tensor | None:
+        """The mask (B, T) of this call, True where a clip is real."""
+        mask = self._argument(self.placement.mask, args, kwargs)
+        padding = self._argument(self.placement.padding_mask, args, kwargs)
+        if mask is not None:
+            return mask.bool()
+        # Masks that are added to scores mark padding by a large negative number and what is real by 0.
+        return None if padding is None else padding == 0
+
+    def _edge_weight(self, args: tuple, kwargs: dict) -> Tensor | None:
+        """The weights (B, T, M) of this call: its own, otherwise those of an `edge_weights_of` around it."""
+        own = self._argument(self.placement.edge_weight, args, kwargs)
+        weights = self.outer_weights if own is None else own
+        self._check_recomputation()
+        # Compiled code does not read signatures; there the guide itself refuses.
+        if weights is not None and not torch.compiler.is_compiling():
+            self.check_takes_weights()
+        return weights
+
+    def _check_recomputation(self) -> None:
+        """Refuse to run again in the backward pass, as checkpointing does, without the weights of the first time."""
+        if torch.compiler.is_compiling():
+            return
+        if torch._C._current_graph_task_id() == -1:  # torch.utils.checkpoint reads the same: -1 is no backward pass
+            self.had_outer_weights = self.outer_weights is not None
+        elif self.had_outer_weights and self.outer_weights is None:
+            raise RuntimeError(
+                f"{self!r} runs again in the backward pass, after its edge weights went back: run that pass inside "
+                f"`edge_weights_of`, or let nothing around it be checkpointed"
+            )
+
+    def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
+        self._check_features(features)
+        there, back = LAYOUTS[self.placement.layout]
+        clips = features.permute(there)
+        guided = self.module(clips, **arguments)
+        if not isinstance(guided, Tensor) or guided.shape != clips.shape:
+            made = f"shape {tuple(guided.shape)}" if isinstance(guided, Tensor) else f"a {type(guided).__name__}"
+            raise ValueError(f"{self!r}: a guide keeps the shape of clips {tuple(clips.shape)}, this one made {made}")
+        return guided.permute(back)
+
+    def _check_features(self, features: Any) -> None:
+        if not isinstance(features, Tensor):
+            parts = entries(features)
+            offer = f" of {listed(parts)}; say which with item=" if parts or isinstance(features, (tuple, dict)) else ""
+            raise ValueError(f"{self!r} wants a tensor there, got a {type(features).__name__}{offer}")
+        if features.is_nested:
+            raise ValueError(
+                f"{self!r} got a nested tensor, which torch's encoder makes of padded batches in evaluation; "
+                f"set `use_nested_tensor = False` on the nn.TransformerEncoder"
+            )
+        if features.dim() != 3:
+            raise ValueError(f"{self!r} wants features of three axes, got shape {tuple(features.shape)}")
+        self._check_width(features)
+
+    def _check_width(self, features: Tensor) -> None:
+        width, layout = getattr(self.module, "dim", None), self.placement.layout
+        given = features.shape[LAYOUTS[layout][0][2]]
+        if width is not None and given != width:
+            fits = [name for name, (there, _) in LAYOUTS.items() if features.shape[there[2]] == width]
+            hint = f"layout {' or '.join(map(repr, fits))} would fit" if fits else f"build the guide {given} wide"
+            raise ValueError(
+                f"{self!r} is {width} wide, with layout {layout!r} the features {tuple(features.shape)} are "
+                f"{given} wide; {hint}"
+            )
+
+    def _part(self, output: Any, item: Index) -> Any:
+        try:
+            return pick(output, item)
+        except LookupError:
+            raise ValueError(
+                f"{self!r}: the output is a {type(output).__name__} of {listed(entries(output))}; "
+                f"no {item!r} among them"
+            ) from None

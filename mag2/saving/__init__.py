@@ -1,0 +1,7 @@
+"""Saving: files written whole, folders of weights and JSON, the kinds that a JSON may name, the hub."""
+
+from mag2.saving.folders import library_version
+from mag2.saving.hub import HubStorage
+from mag2.saving.registry import register
+
+__all__ = ["HubStorage", "library_version", "register"]

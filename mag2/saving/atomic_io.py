@@ -1,0 +1,96 @@
+"""Files that are never seen half-written, and folders that one process holds at a time."""
+
+import contextlib
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+__all__ = ["alone_in", "holding", "read_json", "remove_leftovers", "replacing", "save_atomically", "write_atomically"]
+
+_LEFTOVER = re.compile(r".+\.[0-9a-f]{16}\.partial")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to inside a `with`; the file there takes the place of `path` when all went well, else it goes.
+
+    Its name cannot be guessed and its file is new, so that nothing that was put there before is written through.
+    """
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        partial.open("xb").close()
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed inside `replacing` left in a folder; for whoever holds the folder."""
+    for path in folder.glob("*.partial"):
+        if _LEFTOVER.fullmatch(path.name):  # and no file of the user's
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def holding(lock: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file inside a `with`; the hold ends with the process, however that ends.
+
+    Args:
+        lock: an empty file, made where it is not there. Nothing is ever written to it.
+        timeout: how many seconds to wait for another holder; -1 for as long as it takes.
+
+    Raises:
+        Timeout: another process holds it.
+        ValueError: the path is a link, or a file with content: not a lock file.
+    """
+    if lock.is_symlink() or (lock.exists() and (not lock.is_file() or lock.stat().st_size)):
+        raise ValueError(f"{lock} is no lock file of mag2; move it away")
+    with FileLock(lock, timeout=timeout):
+        yield
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run, from a `with`.
+
+    Raises:
+        ValueError: another run holds it.
+    """
+    try:
+        with holding(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"another run is at work in {folder}; wait for it, or give another folder") from None
+
+
+def save_atomically(value: object, path: Path) -> None:
+    """`torch.save` that leaves either the old file or the whole new one, whenever it is killed."""
+    with replacing(path) as partial:
+        torch.save(value, partial)
+
+
+def write_atomically(text: str, path: Path) -> None:
+    """Write a text file that is never seen half-written."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, *keys: str) -> dict:
+    """A JSON file of ours, with the keys that it must have.
+
+    Raises:
+        ValueError: it is damaged; the sentence names it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not set(keys) <= value.keys():
+        raise ValueError(f"{path} is damaged; delete it, or give another folder")
+    return value

@@ -1,0 +1,151 @@
+"""`save_pretrained`, `from_pretrained` and `push_to_hub` of `mag2.nn.pretrained.Pretrained`."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mag2.nn.pretrained import Module, Pretrained
+from mag2.saving.folders import (
+    FORMAT,
+    check_readable,
+    library_version,
+    load_into,
+    read_json,
+    read_weights,
+    weights_of,
+    write_folder,
+)
+from mag2.saving.registry import class_of, name_of_class
+
+__all__ = ["HubStorage"]
+
+ABOUT, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_KEYS = {"format", "mag2", "kind", "built", "sha256"}
+
+
+class HubStorage:
+    """Keeps a module as `config.json` and `model.safetensors`, in a folder or in a repository of the hub."""
+
+    def save(
+        self,
+        module: Pretrained,
+        folder: str | Path,
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **hub: Any,
+    ) -> str | None:
+        """Write weights, config and, where there is none, a model card; upload them where that is requested."""
+        if module.config is None:
+            raise ValueError(f"this {type(module).__name__} was built with code of your own; save its state_dict")
+        if any(getattr(part, "holds_plugs", False) for part in module.modules()):
+            raise ValueError(
+                f"something is attached to this {type(module).__name__}; save_plugin it and detach it first"
+            )
+        folder = Path(folder)
+        about = {
+            "format": FORMAT,
+            "mag2": library_version(),
+            "kind": name_of_class(type(module)),
+            "built": module.config,
+        }
+        write_folder(folder, (WEIGHTS, ABOUT), weights_of(module), about)
+        if not (folder / CARD).exists():
+            (folder / CARD).write_text(_card(module), encoding="utf-8")
+        return self.push(module, repo_id or folder.name, **hub) if push_to_hub else None
+
+    def push(
+        self,
+        module: Pretrained,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload with mag2",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload what `save` writes; the repository is made where it is not there. Returns the URL of the commit."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(module, folder)
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+            )
+        return str(commit.commit_url)
+
+    def load(
+        self,
+        cls: type[Module],
+        source: str | Path,
+        *,
+        map_location: Any = "cpu",
+        strict: bool = True,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        **changed: Any,
+    ) -> Module:
+        """Build the module of a folder or a repository, in evaluation mode."""
+        if not strict:
+            raise ValueError("weights that do not fit are not loaded; leave out strict=False")
+        given = str(source)
+        if Path(given).is_dir():
+            about, weights = Path(given) / ABOUT, Path(given) / WEIGHTS
+        elif Path(given).is_absolute() or given.startswith(".") or given.count("/") != 1:
+            raise ValueError(f"no folder {given}; give one that save_pretrained wrote, or 'owner/name' on the hub")
+        else:
+            from huggingface_hub import hf_hub_download
+
+            about, weights = (
+                Path(
+                    hf_hub_download(
+                        given,
+                        name,
+                        revision=revision,
+                        token=token,
+                        cache_dir=cache_dir,
+                        local_files_only=local_files_only,
+                        force_download=force_download,
+                    )
+                )
+                for name in (ABOUT, WEIGHTS)
+            )
+        return _load(cls, given, about, weights, changed).to(map_location).eval()
+
+
+def _load(cls: type[Module], name: str, about: Path, weights: Path, changed: dict[str, Any]) -> Module:
+    wanted = name_of_class(cls)
+    if not about.is_file():
+        raise ValueError(f"{name} holds no {ABOUT}; {cls.__name__}.from_pretrained reads a {wanted!r}")
+    config = read_json(about, "save_pretrained")
+    check_readable(config, _KEYS, about)
+    kind = config.get("kind")
+    if name_of_class(class_of(kind)) != wanted:
+        raise ValueError(f"{name} holds a {kind!r}; {cls.__name__}.from_pretrained reads a {wanted!r}")
+    module = cls.from_config({**config["built"], **changed})
+    load_into(module, read_weights(weights, config.get("sha256")), weights)
+    return module
+
+
+def _card(module: Pretrained) -> str:
+    from huggingface_hub import ModelCardData
+
+    name = type(module).__name__
+    data = ModelCardData(library_name="mag2", tags=["action-quality-assessment"])
+    return (
+        f"---\n{data.to_yaml()}\n---\n\n# {name}\n\nSaved by mag2 {library_version()}. Load it with\n\n"
+        f"```python\nfrom mag2 import {name}\n\nmodel = {name}.from_pretrained(...)\n```\n"
+    )
+
+
+Pretrained._storage = HubStorage()

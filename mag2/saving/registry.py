@@ -1,0 +1,125 @@
+"""The kinds of modules and plugs that a saved JSON may name, and how a module is described by plain values.
+
+Each kind has a name of its own, which outlives the place of its class in the code. Reading a file runs no code but that
+of these classes: any other name is refused.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from mag2.nn.modules import uncompiled
+
+__all__ = ["KINDS", "build", "class_of", "describe", "name_of", "name_of_class", "register"]
+
+Class = TypeVar("Class", bound=type)
+
+# The name in files -> where the class stands today. A module is imported when its first kind is needed.
+KINDS: dict[str, str] = {
+    "action_graph_guidance": "mag2.guidance.graph:ActionGraphGuidance",
+    "folded_guidance": "mag2.guidance.folded:FoldedGuidance",
+    "mlavl": "mag2.mlavl.model:MLAVL",
+    "folded_mlavl": "mag2.mlavl.folded:FoldedMLAVL",
+    "projected_texts": "mag2.texts.projected:ProjectedTexts",
+    "residual": "mag2.plugin.residual:Residual",
+    "feature_plug": "mag2.plugin.feature_plug:FeaturePlug",
+    "query_plug": "mag2.adapters.queries:QueryPlug",
+    "score_plug": "mag2.adapters.pamfn:ScorePlug",
+    "token_grading": "mag2.adapters.pamfn:TokenGrading",
+}
+# What version 0.1 wrote instead: the places of the classes at that time.
+FORMER_NAMES: dict[str, str] = {
+    "mag2.guidance.ActionGraphGuidance": "action_graph_guidance",
+    "mag2.guidance.FoldedGuidance": "folded_guidance",
+    "mag2.mlavl.MLAVL": "mlavl",
+    "mag2.mlavl.FoldedMLAVL": "folded_mlavl",
+    "mag2.plugin.plugs.FeaturePlug": "feature_plug",
+    "mag2.plugin.plugs.Residual": "residual",
+    "mag2.adapters.queries.GradeTexts": "projected_texts",
+    "mag2.adapters.queries.QueryPlug": "query_plug",
+    "mag2.adapters.pamfn.SecondOpinion": "score_plug",
+    "mag2.adapters.pamfn.TokenGrading": "token_grading",
+}
+_OWN: dict[str, type] = {}  # kinds that users have registered
+
+
+def register(name: str) -> Callable[[Class], Class]:
+    """Register a class of your own, as a decorator: ``@register("my_guide")``.
+
+    Of a module, the property `config` holds what `from_config` builds it again from: plain values, and modules of a
+    kind themselves. Of a plug, `config` holds the arguments beside its place and its module.
+
+    Raises:
+        ValueError: another class has that name.
+    """
+
+    def add(cls: Class) -> Class:
+        taken = _OWN.get(name)
+        if name in KINDS or (taken is not None and _place(taken) != _place(cls)):
+            raise ValueError(f"the kind {name!r} is taken by {KINDS.get(name) or _place(taken)}; choose another name")
+        _OWN[name] = cls
+        return cls
+
+    return add
+
+
+def class_of(name: Any) -> Any:
+    """The class of a kind.
+
+    Raises:
+        ValueError: nothing of that name is registered.
+    """
+    name = FORMER_NAMES.get(name, name) if isinstance(name, str) else name
+    if isinstance(name, str) and name in _OWN:
+        return _OWN[name]
+    if not isinstance(name, str) or name not in KINDS:
+        raise ValueError(f"unknown kind {name!r}; this version of mag2 knows {', '.join(sorted({**KINDS, **_OWN}))}")
+    module, _, cls = KINDS[name].partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def name_of(value: object) -> str | None:
+    """The name under which the class of a value is registered; None where it is not."""
+    return name_of_class(type(value))
+
+
+def name_of_class(cls: type) -> str | None:
+    """The name under which a class is registered; None where it is not."""
+    names = {place: name for name, place in KINDS.items()} | {_place(own): name for name, own in _OWN.items()}
+    return names.get(_place(cls))
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """How a module was built; of a module of no kind only the name of its class, to ask for it by."""
+    inner: Any = uncompiled(module)
+    name = name_of(inner)
+    config = None if name is None else inner.config
+    if config is None:
+        return {"kind": None, "class": type(inner).__name__}
+    return {"kind": name, "config": {k: describe(v) if isinstance(v, nn.Module) else v for k, v in config.items()}}
+
+
+def build(description: Mapping[str, Any], given: Iterator[nn.Module]) -> nn.Module:
+    """The module that was described; in the place of one that is of no kind the next of those given.
+
+    Raises:
+        ValueError: an unknown kind, or no module is left of those given.
+    """
+    if description["kind"] is None:
+        module = next(given, None)
+        if module is None:
+            raise ValueError(f"a {description['class']} of your own is wanted; build it and give it with guides=[...]")
+        return module
+    cls = class_of(description["kind"])
+    config = {k: build(v, given) if _is_module(v) else v for k, v in description["config"].items()}
+    return cls.from_config(config)
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, dict) and "kind" in value
+
+
+def _place(cls: type | None) -> str:
+    return "" if cls is None else f"{cls.__module__}:{cls.__qualname__}"

@@ -1,0 +1,280 @@
+"""Prompts become features: shipped with the library, read from the authors' files, or encoded by any text tower."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mag2.encoders import load_text_encoder
+from mag2.texts.controls import controlled
+from mag2.texts.provenance import Provenance, TextRows, provenance_of
+from mag2.vocabulary import ACTIONS, Prompts, grade_words, make_prompts
+
+__all__ = ["SHIPPED", "TextFeatures"]
+
+_SETS = ("visual", "audio", "grades", "audio_visual_grades")
+SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
+
+
+@dataclass(frozen=True, repr=False)
+class TextFeatures:
+    """The text features of one sport and the prompts that made them.
+
+    Shapes: visual (M, D), audio (M, D) action texts; grades (N, D) and audio_visual_grades (2N, D) grade texts, from
+    worst to best. A tensor of your own may stand in any place: `TextFeatures(visual=..., audio=..., ...)`.
+
+    Raises:
+        ValueError: the four tensors do not share one width, or their rows do not fit each other or the prompts.
+    """
+
+    visual: Tensor
+    audio: Tensor
+    grades: Tensor
+    audio_visual_grades: Tensor
+    prompts: Prompts | None = None
+    sport: str | None = None
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        """Refuse rows that do not belong together."""
+        parts = {name: getattr(self, name) for name in _SETS}
+        for name, rows in parts.items():
+            if not isinstance(rows, Tensor) or rows.dim() != 2:
+                raise ValueError(f"texts.{name} wants a tensor (rows, width), got {_described(rows)}")
+        widths = {name: rows.shape[1] for name, rows in parts.items()}
+        if len(set(widths.values())) > 1:
+            raise ValueError(f"the text features want one width, got {widths}")
+        if len(self.audio_visual_grades) != 2 * len(self.grades):
+            raise ValueError(
+                f"{len(self.grades)} grades want {2 * len(self.grades)} audio-visual grades, "
+                f"got {len(self.audio_visual_grades)}"
+            )
+        if self.prompts is not None and len(self.prompts.rows) != len(self.rows):
+            raise ValueError(f"{len(self.prompts.rows)} prompts for {len(self.rows)} feature rows")
+        self._mark()
+
+    def __setstate__(self, state: dict) -> None:
+        """From pickle and deepcopy."""
+        self.__dict__.update(state)
+        self._mark()
+
+    def __repr__(self) -> str:
+        """Sport, sizes and source in one line."""
+        sport = "" if self.sport is None else f"{self.sport!r}, "
+        sizes = f"{len(self.visual)} visual, {len(self.audio)} audio, {self.n_grades} grades, {self.width} wide"
+        return f"TextFeatures({sport}{sizes}, source={self.source!r})"
+
+    def _mark(self) -> None:
+        """Have each set carry its provenance, so that a module that is given one set can save it."""
+        for name in _SETS:
+            rows = getattr(self, name)
+            known = provenance_of(rows)
+            if self.prompts is not None or known.prompts is None:
+                prompts = None if self.prompts is None else getattr(self.prompts, name)
+                known = Provenance(prompts, self.source, self.sport)
+            object.__setattr__(self, name, TextRows.of(rows, known))
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where all rows are from, in their order."""
+        return Provenance(None if self.prompts is None else self.prompts.rows, self.source, self.sport)
+
+    @property
+    def grade_provenance(self) -> Provenance:
+        """Where the 2N audio-visual grades and the N grades are from, in this order."""
+        prompts = None if self.prompts is None else self.prompts.audio_visual_grades + self.prompts.grades
+        return Provenance(prompts, self.source, self.sport)
+
+    @property
+    def width(self) -> int:
+        """D, the width of a feature row."""
+        return self.visual.shape[1]
+
+    @property
+    def n_grades(self) -> int:
+        """N, the number of visual grades."""
+        return len(self.grades)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The rows of the four sets in the authors' order, [M, M, 2N, N]."""
+        return [len(self.visual), len(self.audio), len(self.audio_visual_grades), len(self.grades)]
+
+    @property
+    def rows(self) -> Tensor:
+        """All features (2M + 3N, D) in the authors' row order."""
+        return torch.cat([self.visual, self.audio, self.audio_visual_grades, self.grades])
+
+    @classmethod
+    def for_sport(
+        cls,
+        sport: str,
+        *,
+        n_grades: int = 6,
+        visual_template: str = "a video of",
+        audio_template: str = "a music suitable for",
+    ) -> "TextFeatures":
+        """The features shipped with the library: MiniLM (384 wide), offline.
+
+        They hold the six templates of Table 5 and 3 to 8 grades; for other prompts use `encode`.
+
+        Raises:
+            ValueError: an unknown sport, number of grades or template.
+        """
+        prompts = make_prompts(sport, n_grades, visual_template, audio_template)
+        table, source = _shipped()
+        unknown = [prompt for prompt in prompts.rows if prompt not in table]
+        if unknown:
+            raise ValueError(f"no shipped feature for the prompt {unknown[0]!r}; use TextFeatures.encode for it")
+        rows = torch.stack([table[prompt] for prompt in prompts.rows])
+        return cls.from_rows(rows, prompts, sport=sport, source=source)
+
+    @classmethod
+    def load(cls, sport: str, encoder: str = "shipped", **prompts: Any) -> "TextFeatures":
+        """The features of a sport by the name of what made them.
+
+        Args:
+            sport: a key of `ACTIONS`.
+            encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), or the path of
+                an authors' file (`from_released`), which has six grades and the paper's templates alone.
+            prompts: n_grades, visual_template, audio_template, as `for_sport` takes them.
+
+        Raises:
+            ValueError: as these, or an authors' file of another sport or where other prompts are wanted.
+        """
+        if encoder == "shipped":
+            return cls.for_sport(sport, **prompts)
+        if not Path(encoder).is_file():
+            return cls.encode(sport, encoder, **prompts)
+        texts, wanted = cls.from_released(encoder), make_prompts(sport, **prompts)
+        if texts.sport != sport:
+            raise ValueError(f"{encoder} has the texts of {texts.sport}, those of {sport} are wanted")
+        texts = texts.with_grades(len(wanted.grades))
+        if texts.prompts != wanted:
+            raise ValueError(f"{encoder} has no features of {wanted.rows[0]!r}; name an encoder to make them")
+        return texts
+
+    @classmethod
+    def from_released(cls, path: str | Path, *, n_grades: int = 6) -> "TextFeatures":
+        """Read the authors' text file (a torch zip named `.npy`), 512 wide from ViFi-CLIP.
+
+        The sport is known by its number of rows, 2M + 3N.
+
+        Raises:
+            ValueError: no such file, not a torch tensor, or rows that fit no sport.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ValueError(f"no text file {path}; give the authors' FS_, RG_ or LOGO_text_feature.npy")
+        try:
+            rows = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(f"{path} is no file that torch saved; give the authors' text file") from error
+        if not isinstance(rows, Tensor) or rows.dim() != 2:
+            raise ValueError(f"{path} holds {_described(rows)}; a text file holds one tensor (rows, width)")
+        by_rows = {2 * len(actions) + 3 * n_grades: sport for sport, actions in ACTIONS.items()}
+        sport = by_rows.get(len(rows))
+        if sport is None:
+            known = ", ".join(f"{count} ({name})" for count, name in by_rows.items())
+            raise ValueError(f"{path} has {len(rows)} rows; with {n_grades} grades there can be {known}")
+        prompts = make_prompts(sport, n_grades)
+        return cls.from_rows(rows.float(), prompts, sport=sport, source=f"released:{path.name}")
+
+    @classmethod
+    def encode(
+        cls,
+        sport: str,
+        encoder: str = "open_clip:ViT-B-16/openai",
+        *,
+        checkpoint: str | Path | None = None,
+        n_grades: int = 6,
+        visual_template: str = "a video of",
+        audio_template: str = "a music suitable for",
+        device: torch.device | str = "cpu",
+    ) -> "TextFeatures":
+        """Encode the prompts of a sport with any text encoder that `mag2.encoders.load_text_encoder` knows.
+
+        Raises:
+            ValueError: as `make_prompts` and `load_text_encoder`.
+        """
+        prompts = make_prompts(sport, n_grades, visual_template, audio_template)
+        rows = load_text_encoder(encoder, checkpoint=checkpoint, device=device)(prompts.rows)
+        source = encoder if checkpoint is None else f"{encoder} + {Path(checkpoint).name}"
+        return cls.from_rows(rows, prompts, sport=sport, source=source)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Tensor, prompts: Prompts, *, sport: str | None = None, source: str = "given"
+    ) -> "TextFeatures":
+        """Cut a matrix (2M + 3N, D), in the order of `prompts.rows`, into its four sets."""
+        sizes = [
+            len(prompts.visual),
+            len(prompts.audio),
+            len(prompts.audio_visual_grades),
+            len(prompts.grades),
+        ]
+        if rows.dim() != 2 or len(rows) != sum(sizes):
+            raise ValueError(f"{sum(sizes)} prompts want as many feature rows, got {tuple(rows.shape)}")
+        visual, audio, audio_visual_grades, grades = rows.split(sizes)
+        return cls(visual, audio, grades, audio_visual_grades, prompts, sport, source)
+
+    def with_grades(self, n_grades: int) -> "TextFeatures":
+        """The same features with fewer grades, where the fewer words are among the present ones.
+
+        Raises:
+            ValueError: a wanted word has no feature here.
+        """
+        if n_grades == self.n_grades:
+            return self
+        have, want = grade_words(self.n_grades), grade_words(n_grades)
+        absent = [word for word in want if word not in have]
+        if absent:
+            raise ValueError(
+                f"these texts have {self.n_grades} grades and no {absent[0]!r}; "
+                f"make them with n_grades={n_grades} from the start"
+            )
+        keep = [have.index(word) for word in want]
+        both = [row for grade in keep for row in (2 * grade, 2 * grade + 1)]
+        prompts = self.prompts and replace(
+            self.prompts,
+            grades=tuple(self.prompts.grades[row] for row in keep),
+            audio_visual_grades=tuple(self.prompts.audio_visual_grades[row] for row in both),
+        )
+        grades, audio_visual = self.grades[keep], self.audio_visual_grades[both]
+        return replace(self, grades=grades, audio_visual_grades=audio_visual, prompts=prompts)
+
+    def controlled(self, control: str | None, seed: int = 0) -> "TextFeatures":
+        """The same features with something taken away from the action texts, visual and audio; grades stay.
+
+        Args:
+            control: "zero_texts", "random_texts", "permuted_texts" or "centred_texts" (`mag2.texts.controlled`);
+                None returns these features.
+            seed: of what is drawn; audio texts are drawn apart from the visual ones.
+
+        Raises:
+            ValueError: another control.
+        """
+        if control is None:
+            return self
+        visual, audio = controlled(self.visual, control, seed), controlled(self.audio, control, seed + 1)
+        return replace(self, visual=visual, audio=audio, source=f"{self.source}, {control}")
+
+
+@cache
+def _shipped() -> tuple[Mapping[str, Tensor], str]:
+    from safetensors import safe_open
+
+    with safe_open(str(SHIPPED), framework="pt") as file:
+        about = file.metadata()
+        features = file.get_tensor("features").float()
+    return dict(zip(json.loads(about["prompts"]), features, strict=True)), about["source"]
+
+
+def _described(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
