@@ -1,4 +1,4 @@
-"""Shared-specific context encoder: one set of weights reads the context of every modality."""
+"""Shared-specific context encoder: one set of weights for the context of every modality."""
 
 import math
 
@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from mag2.nn.transformer import EncoderLayer
 
+__all__ = ["SharedSpecificContextEncoder", "sinusoidal_code"]
+
 
 class SharedSpecificContextEncoder(nn.Module):
     """A transformer encoder with a residual around the whole: E(x) + x (released code).
 
-    The same module is called on the visual and on the audio clips: what it learns is shared, what it is given is
-    specific. Layers are torch's (`mag2.nn.transformer`), post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
+    The same module is called on the visual and on the audio clips: its weights are shared, its input is specific.
+    Layers are torch's (`mag2.nn.transformer`), post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
 
     Shapes: (B, T, d) -> (B, T, d); clip_mask (B, T), True where a clip is real.
 

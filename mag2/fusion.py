@@ -51,7 +51,7 @@ class AudioVisualFusion(nn.Module):
 
 
 class ClipWiseFusion(nn.Module):
-    """The clip-wise half of AVCF: what is seen and heard in the same clip, mixed by a two-layer projection.
+    """The clip-wise half of AVCF: video and audio of the same clip, mixed by a two-layer projection.
 
     A `TokenProjection` of the pair: 2d -> d, BN, ReLU, d -> d, BN.
     """
@@ -114,9 +114,9 @@ class SharedCrossAttentionFusion(nn.Module):
         _check_pair(visual, audio)
         padding = None if clip_mask is None else ~clip_mask
         for attention, norm in zip(self.attention, self.norm, strict=True):
-            heard, _ = attention(visual, audio, audio, key_padding_mask=padding, need_weights=False)
-            seen, _ = attention(audio, visual, visual, key_padding_mask=padding, need_weights=False)
-            visual, audio = norm(visual + heard), norm(audio + seen)
+            from_audio, _ = attention(visual, audio, audio, key_padding_mask=padding, need_weights=False)
+            from_visual, _ = attention(audio, visual, visual, key_padding_mask=padding, need_weights=False)
+            visual, audio = norm(visual + from_audio), norm(audio + from_visual)
         return visual + audio
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+__all__ = ["fisher_average", "mse", "relative_l2", "spearman"]
+
 
 def spearman(prediction: ArrayLike, label: ArrayLike) -> float:
     """Spearman's rank correlation, ties at their mean rank; nan where one side is constant.

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+__all__ = ["TokenProjection"]
+
 
 class TokenProjection(nn.Module):
     """Two point-wise linear maps with BatchNorm: c -> c/2, BN, ReLU, c/2 -> d, BN (released code).

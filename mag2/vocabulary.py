@@ -165,8 +165,20 @@ GRADE_WORDS: dict[int, tuple[str, ...]] = {
 VISUAL_TEMPLATES = ("a photo of", "human action of", "a video of")
 AUDIO_TEMPLATES = ("a music of", "a musical rhythm of", "a music suitable for")
 
+__all__ = [
+    "ACTIONS",
+    "AUDIO_TEMPLATES",
+    "GRADE_WORDS",
+    "VISUAL_TEMPLATES",
+    "Prompts",
+    "actions_of",
+    "grade_words",
+    "make_prompts",
+    "with_article",
+]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Prompts:
     """The prompts of one sport, in the row order of the authors' text files.
 
@@ -177,6 +189,11 @@ class Prompts:
     audio: tuple[str, ...]
     audio_visual_grades: tuple[str, ...]
     grades: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """The number of prompts and the first of each set."""
+        sets = (self.visual, self.audio, self.audio_visual_grades, self.grades)
+        return f"Prompts({len(self.rows)}: {', '.join(f'{rows[0]!r}, ...' for rows in sets if rows)})"
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -229,7 +246,7 @@ def grade_words(n_grades: int) -> tuple[str, ...]:
 
 
 def with_article(term: str) -> str:
-    """The term with "a" or "an" where English wants one: not before a gerund or a plural."""
+    """The term with "a" or "an" where English needs one: not before a gerund or a plural."""
     last = term.split()[-1]
     gerund = last.endswith("ing") and last != "swing"
     plural = last.endswith("s") or last == "feet"

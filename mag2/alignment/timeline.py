@@ -28,7 +28,7 @@ class Timeline:
         action: (B, T) integers, rows of `vocabulary`; -1 in padding.
         weight: (B, T), the similarity (or edge weight) that won; NaN in padding.
         vocabulary: the M actions.
-        planted: (B, T) integers, what really is there, -1 in transitions and padding; None if nobody knows.
+        planted: (B, T) integers, the action that is really there, -1 in transitions and padding; None if unknown.
         accuracy: share of the clips with a planted action whose named action is the planted one (top-1), or None.
         videos: the B videos' names; their numbers where it is None.
         data: what the clips are of, "SIMULATED FS1000" say; every plot and row bears it.
@@ -124,7 +124,7 @@ def name_actions(
 ) -> Timeline:
     """Name the best matching action of every clip, and measure how often that is right.
 
-    Without planted actions nobody knows: the accuracy is None, and a warning says so.
+    Without planted actions the accuracy is None, and a warning says that it is unknown.
 
     Shapes: similarity or edge weights (B, T, M); planted (B, T) integers, -1 where no action is; clip_mask (B, T),
     True where a clip is real.

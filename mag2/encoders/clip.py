@@ -84,7 +84,7 @@ def _random_clip(seed: int) -> nn.Module:
 def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None = None) -> nn.Module:
     """An open_clip model with the weights of a tag or a local file, and a fine-tuned file over its text side.
 
-    A tag brings its activation: OpenAI's weights want QuickGELU. A file does not say; of weights that descend from
+    A tag brings its activation: OpenAI's weights need QuickGELU. A file does not say so; of weights that descend from
     OpenAI's give the model as `ViT-B-16-quickgelu`.
 
     Raises:
@@ -125,13 +125,13 @@ def _overlay_text_side(model: nn.Module, path: Path) -> None:
     if not isinstance(saved, dict):
         raise ValueError(f"{path} holds no state_dict; give a checkpoint of a CLIP or a ViFi-CLIP")
     model = getattr(model, "text", model)  # open_clip's CustomTextCLIP has them in a module of their own
-    wanted = {key for key in model.state_dict() if key.startswith(_TEXT_PARTS)}
+    tower = {key for key in model.state_dict() if key.startswith(_TEXT_PARTS)}
     found = {}
     for key, value in saved.items():
         key = key.removeprefix("module.").removeprefix("text_encoder.")
-        if key in wanted:
+        if key in tower:
             found[key] = value
-    missing = sorted(key for key in wanted - found.keys() if not key.startswith(_MAY_BE_ABSENT))
+    missing = sorted(key for key in tower - found.keys() if not key.startswith(_MAY_BE_ABSENT))
     if missing:
         raise ValueError(
             f"{path} lacks {len(missing)} weights of the text tower (first: {missing[0]}); "

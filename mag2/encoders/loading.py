@@ -2,7 +2,7 @@
 
 `open_clip:<model>/<weights>` is a CLIP text tower through open_clip (weights: a tag such as `openai`, or a local
 checkpoint); `sentence-transformers:<name or folder>` is a BERT-like sentence encoder; `random:<seed>` is a small CLIP
-that was never trained, for trials without weights. Neither library is imported before a name asks for it.
+that was never trained, for trials without weights. Neither library is imported before a name needs it.
 """
 
 from collections.abc import Callable, Sequence

@@ -79,7 +79,7 @@ class TextTower(nn.Module):
             ValueError: a prompt is too long, or a token is none of the tower's.
         """
         most = len(self.positional_embedding)
-        # One token more than there is room for: a tokenizer cuts without a word.
+        # One token more than the tower reads: a tokenizer cuts longer prompts silently.
         tokens = tokenizer(list(prompts), context_length=most + 1)
         ends = (tokens if self.pool == "argmax" else tokens.eq(self.eos_id).int()).argmax(dim=1)
         for prompt, end in zip(shown or prompts, ends.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Dropout that does not wait for its random numbers."""
+"""Dropout with cheap random numbers on the CPU."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 # Each element has a random number of 8 bits, or of 16 where 8 are not fine enough; torch's generator draws 64.
 _FEW, _MANY, _DRAWN = 8, 16, 64
 _TOLERANCE = 0.005
+
+__all__ = ["draws_cheaply", "dropout", "kept"]
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
@@ -70,7 +72,7 @@ def _bits(p: float) -> int:
 
 
 def draws_cheaply(x: Tensor) -> bool:
-    """Whether `kept` is the faster way for this tensor: on the CPU, compiled or not; GPUs have a kernel for it."""
+    """Whether `kept` is faster for this tensor than torch: on the CPU, compiled or not; GPUs have a kernel for it."""
     return x.device.type == "cpu"
 
 

@@ -10,11 +10,14 @@ part of a layer is hooked or exchanged, these layers are torch's.
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.nn.dropout import draws_cheaply, kept
 from mag2.nn.modules import is_unmodified
+
+__all__ = ["DecoderLayer", "EncoderLayer"]
 
 
 class EncoderLayer(nn.TransformerEncoderLayer):
@@ -100,16 +103,16 @@ _PARTS = (nn.MultiheadAttention, nn.Linear, nn.LayerNorm, nn.Dropout, nn.modules
 
 
 def _attention(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor, residual: nn.Dropout) -> Tensor:
-    """x plus what it hears: (B, K, d) and (B, T, d) -> (B, K, d)."""
+    """x plus what it attends to: (B, K, d) and (B, T, d) -> (B, K, d)."""
     p = attention.dropout if attention.training else 0.0
     few = x is not memory and x.shape[1] * attention.num_heads < memory.shape[-1]
-    heard, scale = (_few_queries if few else _all_pairs)(attention, x, memory, p)
-    return _added(x, heard, attention.out_proj, residual, scale)
+    attended, scale = (_few_queries if few else _all_pairs)(attention, x, memory, p)
+    return _added(x, attended, attention.out_proj, residual, scale)
 
 
 def _all_pairs(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor, p: float) -> tuple[Tensor, float]:
     """Scaled dot-product attention before its output map, (B, K, d), and the factor that it lacks."""
-    batch, heads, dim = len(x), attention.num_heads, attention.embed_dim
+    heads, dim = attention.num_heads, attention.embed_dim
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     if x is memory:
         query, key, value = _heads(F.linear(x, weight, bias), 3, heads)
@@ -117,39 +120,38 @@ def _all_pairs(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor, p: f
         (query,) = _heads(F.linear(x, weight[:dim], bias[:dim]), 1, heads)
         key, value = _heads(F.linear(memory, weight[dim:], bias[dim:]), 2, heads)
     if p == 0:
-        heard, scale = F.scaled_dot_product_attention(query, key, value), 1.0
+        attended, scale = F.scaled_dot_product_attention(query, key, value), 1.0
     else:
         query, key, value = (part.flatten(0, 1) for part in (query, key, value))
         scores = torch.bmm(query * (dim // heads) ** -0.5, key.transpose(1, 2))  # (B h, K, T)
         shares, scale = _thinned(_softmax(scores), p)
-        heard = torch.bmm(shares, value).view(batch, heads, x.shape[1], dim // heads)
-    return heard.transpose(1, 2).flatten(2), scale
+        attended = rearrange(torch.bmm(shares, value), "(b h) k w -> b h k w", h=heads)
+    return rearrange(attended, "b h k w -> b k (h w)"), scale
 
 
 def _few_queries(attention: nn.MultiheadAttention, x: Tensor, memory: Tensor, p: float) -> tuple[Tensor, float]:
     """The same where K h < d: (q W_k) m for q (W_k m), and (a m) W_v for a (m W_v), so that no map meets all clips.
 
-    A key's bias adds the same to all scores of a query, which the softmax takes away again; it is kept for its
+    The bias of a key adds the same to all scores of a query, which the softmax removes again; it is kept for its
     gradient of 0.
     """
-    batch, queries, dim = x.shape
+    queries, dim = x.shape[1:]
     heads = attention.num_heads
     width = dim // heads
     w_query, w_key, w_value = attention.in_proj_weight.split(dim)
     b_query, b_key, b_value = attention.in_proj_bias.view(3, heads, width).unbind()
     query = F.linear(x, w_query * width**-0.5, b_query.flatten() * width**-0.5)
-    by_head = query.view(batch * queries, heads, width).transpose(0, 1)  # (h, B K, d/h)
-    reach = torch.bmm(by_head, w_key.view(heads, width, dim))  # (h, B K, d)
-    reach = reach.view(heads, batch, queries, dim).transpose(0, 1).flatten(1, 2)  # (B, h K, d)
-    offset = (by_head @ b_key[..., None]).view(heads, batch, queries).transpose(0, 1).flatten(1)  # (B, h K)
-    scores = torch.bmm(reach, memory.transpose(1, 2)) + offset[..., None].to(reach.dtype)
+    by_head = rearrange(query, "b k (h w) -> h (b k) w", h=heads)
+    reach = torch.bmm(by_head, rearrange(w_key, "(h w) d -> h w d", h=heads))  # (h, B K, d)
+    reach = rearrange(reach, "h (b k) d -> b (h k) d", k=queries)
+    offset = rearrange(by_head @ b_key[..., None], "h (b k) 1 -> b (h k) 1", k=queries)
+    scores = torch.bmm(reach, memory.transpose(1, 2)) + offset.to(reach.dtype)
     shares, scale = _thinned(_softmax(scores), p)
-    heard = torch.bmm(shares, memory)  # (B, h K, d)
-    heard = heard.view(batch, heads, queries, dim).transpose(0, 1).flatten(1, 2)  # (h, B K, d)
-    heard = torch.bmm(heard, w_value.view(heads, width, dim).transpose(1, 2))  # (h, B K, d/h)
-    total = shares.sum(dim=-1).view(batch, heads, queries).transpose(0, 1).flatten(1)  # (h, B K): not 1 after dropout
-    heard = heard + total[..., None].to(heard.dtype) * b_value[:, None]
-    return heard.transpose(0, 1).reshape(batch, queries, dim), scale
+    attended = rearrange(torch.bmm(shares, memory), "b (h k) d -> h (b k) d", h=heads)
+    attended = torch.bmm(attended, rearrange(w_value, "(h w) d -> h d w", h=heads))  # (h, B K, w)
+    total = rearrange(shares.sum(dim=-1), "b (h k) -> h (b k) 1", h=heads)  # not 1 after dropout
+    attended = attended + total.to(attended.dtype) * b_value[:, None]
+    return rearrange(attended, "h (b k) w -> b k (h w)", k=queries), scale
 
 
 def _feed_forward(layer: EncoderLayer | DecoderLayer, x: Tensor, residual: nn.Dropout) -> Tensor:
@@ -181,7 +183,7 @@ def _rate(dropout: nn.Dropout) -> float:
 
 def _heads(rows: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     """(B, T, parts d) -> parts times (B, h, T, d/h), without a copy."""
-    return rows.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    return rearrange(rows, "b t (parts h w) -> parts b h t w", parts=parts, h=heads).unbind()
 
 
 def _softmax(scores: Tensor) -> Tensor:

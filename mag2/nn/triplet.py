@@ -1,4 +1,4 @@
-"""The batch-hard triplet loss that GDLT introduced and CoFInAl and MLAVL took over."""
+"""The batch-hard triplet loss of GDLT, CoFInAl and MLAVL."""
 
 import math
 
@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = ["batch_hard_triplet", "grade_triplet"]
+
 
 def batch_hard_triplet(embeddings: Tensor, classes: Tensor, margin: float = 1.0) -> Tensor:
-    """Push each anchor's nearest stranger further away than its furthest relative.
+    """Each anchor's nearest negative should be further away than its furthest positive.
 
-    Distance is ``1 - cosine``. For every anchor the hardest positive is the furthest other embedding of its
-    class (distance 0 where the class has no other member) and the hardest negative the nearest embedding of
-    another class; the loss is ``mean(relu(positive - negative + margin))`` over all anchors.
+    Distance is ``1 - cosine``. The hardest positive of an anchor is the furthest other embedding of its class (distance
+    0 where the class has no other member), the hardest negative the nearest embedding of another class. The loss is
+    ``mean(relu(positive - negative + margin))`` over all anchors.
 
     Shapes:
         embeddings (A, d); classes (A,) integers; returns a scalar.
@@ -29,20 +31,20 @@ def batch_hard_triplet(embeddings: Tensor, classes: Tensor, margin: float = 1.0)
             f"got {tuple(embeddings.shape)} and {tuple(classes.shape)}"
         )
     unit = F.normalize(embeddings, dim=-1)
-    # The search over all pairs needs no gradient: only the two pairs it finds for each anchor are compared again.
+    # The search over all pairs needs no gradient: only the two pairs that it finds for each anchor are compared again.
     with torch.no_grad():
-        likeness = unit @ unit.T
-        relatives = classes[:, None] == classes[None, :]
-        strangers = ~relatives
-        others = relatives.fill_diagonal_(False)
-        furthest_relative = likeness.masked_fill(~others, math.inf).argmin(dim=1)
-        nearest_stranger = likeness.masked_fill(~strangers, -math.inf).argmax(dim=1)
-        # Where all are of one class, the released code takes the furthest of them for the stranger.
-        nearest_stranger = torch.where(strangers.any(dim=1), nearest_stranger, likeness.argmin(dim=1))
-        has_relative = others.any(dim=1)
-    to_relative = (1 - (unit * unit[furthest_relative]).sum(dim=-1)) * has_relative
-    to_stranger = 1 - (unit * unit[nearest_stranger]).sum(dim=-1)
-    return F.relu(to_relative - to_stranger + margin).mean()
+        cosine = unit @ unit.T
+        same_class = classes[:, None] == classes[None, :]
+        negatives = ~same_class
+        positives = same_class.fill_diagonal_(False)
+        hardest_positive = cosine.masked_fill(~positives, math.inf).argmin(dim=1)
+        hardest_negative = cosine.masked_fill(~negatives, -math.inf).argmax(dim=1)
+        # Where all are of one class, the released code takes the furthest of them as the negative.
+        hardest_negative = torch.where(negatives.any(dim=1), hardest_negative, cosine.argmin(dim=1))
+        has_positive = positives.any(dim=1)
+    to_positive = (1 - (unit * unit[hardest_positive]).sum(dim=-1)) * has_positive
+    to_negative = 1 - (unit * unit[hardest_negative]).sum(dim=-1)
+    return F.relu(to_positive - to_negative + margin).mean()
 
 
 def grade_triplet(grades: Tensor, margin: float = 1.0) -> Tensor:

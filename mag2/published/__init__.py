@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+__all__ = ["Published", "recipes", "table"]
+
 
 @cache
 def table(number: int) -> tuple[dict[str, str], ...]:

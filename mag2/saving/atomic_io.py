@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed inside `replacing` left in a folder; for whoever holds the folder."""
+    """Remove what processes that were killed inside `replacing` left in a folder. Call it while holding the folder."""
     for path in folder.glob("*.partial"):
         if _LEFTOVER.fullmatch(path.name):  # and no file of the user's
             path.unlink(missing_ok=True)

@@ -146,18 +146,18 @@ class TextFeatures:
             prompts: n_grades, visual_template, audio_template, as `for_sport` takes them.
 
         Raises:
-            ValueError: as these, or an authors' file of another sport or where other prompts are wanted.
+            ValueError: as these, or an authors' file of another sport or where it has no such prompts.
         """
         if encoder == "shipped":
             return cls.for_sport(sport, **prompts)
         if not Path(encoder).is_file():
             return cls.encode(sport, encoder, **prompts)
-        texts, wanted = cls.from_released(encoder), make_prompts(sport, **prompts)
+        texts, requested = cls.from_released(encoder), make_prompts(sport, **prompts)
         if texts.sport != sport:
             raise ValueError(f"{encoder} has the texts of {texts.sport}, those of {sport} are wanted")
-        texts = texts.with_grades(len(wanted.grades))
-        if texts.prompts != wanted:
-            raise ValueError(f"{encoder} has no features of {wanted.rows[0]!r}; name an encoder to make them")
+        texts = texts.with_grades(len(requested.grades))
+        if texts.prompts != requested:
+            raise ValueError(f"{encoder} has no features of {requested.rows[0]!r}; name an encoder to make them")
         return texts
 
     @classmethod
@@ -228,18 +228,18 @@ class TextFeatures:
         """The same features with fewer grades, where the fewer words are among the present ones.
 
         Raises:
-            ValueError: a wanted word has no feature here.
+            ValueError: one of the words has no feature here.
         """
         if n_grades == self.n_grades:
             return self
-        have, want = grade_words(self.n_grades), grade_words(n_grades)
-        absent = [word for word in want if word not in have]
+        have, fewer = grade_words(self.n_grades), grade_words(n_grades)
+        absent = [word for word in fewer if word not in have]
         if absent:
             raise ValueError(
                 f"these texts have {self.n_grades} grades and no {absent[0]!r}; "
                 f"make them with n_grades={n_grades} from the start"
             )
-        keep = [have.index(word) for word in want]
+        keep = [have.index(word) for word in fewer]
         both = [row for grade in keep for row in (2 * grade, 2 * grade + 1)]
         prompts = self.prompts and replace(
             self.prompts,
