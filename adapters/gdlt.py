@@ -19,14 +19,23 @@ def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
     return replace_queries(model, texts, at="prototype")
 
 
-def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3, control: str | None = None) -> nn.Module:
+def with_mag2(
+    model: nn.Module,
+    texts: TextFeatures,
+    dropout: float = 0.3,
+    control: str | None = None,
+    start: str = "residual",
+) -> nn.Module:
     """The "+MAG2" of Table 4: the visual action texts guide what comes out of the transformer encoder.
 
-    The model is changed in place and returned; `mag2.detach` undoes it. `control` removes something from the
-    guide, for comparison (`ActionGraphGuidance`).
+    The model is changed in place and returned; `mag2.detach` undoes it.
+
+    Args:
+        control: what to remove from the guide, for comparison (`ActionGraphGuidance`).
+        start: how the guide enters, as in `mag2.attach`.
 
     Raises:
-        ValueError: the model has no `transformer.encoder`, or is guided there already; an unknown control.
+        ValueError: the model has no `transformer.encoder`, or is guided there already; an unknown control or start.
     """
     guide = ActionGraphGuidance(query_width(model, "prototype"), texts.visual, dropout=dropout, control=control)
-    return attach(model, guide, at="transformer.encoder")
+    return attach(model, guide, at="transformer.encoder", start=start)

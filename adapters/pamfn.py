@@ -1,5 +1,6 @@
 """Texts and MAG2 in PAMFN, and in any model with its places: `model_r`, `model_f`, `model_a` and `stage1`."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -9,9 +10,10 @@ from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
 from mag2.guidance import ActionGraphGuidance
 from mag2.nn.state_dicts import accept_former_keys
-from mag2.plugin import FeaturePlug, Placement, Plug, insert, submodule
-from mag2.plugin.attaching import check
+from mag2.plugin import Plug, attach, insert, submodule
+from mag2.plugin.homes import unhook
 from mag2.plugin.places import listed
+from mag2.plugin.plug import Hook
 from mag2.plugin.structured import rebuilt
 from mag2.texts import ProjectedTexts, Provenance, TextFeatures
 
@@ -72,32 +74,52 @@ class TokenGrading(nn.Module):
 class ScorePlug(Plug):
     """Grades the features (B, c, L) that come out of a module, and mixes that score into the score of the model.
 
-    The score of the model is its output, or the entry "score" of a dict, or the first of a tuple.
+    The score of the model is its output, or the entry "score" of a dict, or the first of a tuple. The plug lives in
+    the model; `at` is the path of the module whose features it grades.
     """
 
-    def __init__(self, at: str, module: nn.Module):
-        super().__init__(at, module)
-        self.tokens: Tensor | None = None
+    def __init__(self, at: str, guide: nn.Module):
+        super().__init__(at, guide)
+        self.inner = at
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickle and deepcopy: tokens of a call that never came to its end are left out."""
-        return {**self.__dict__, "tokens": None}
+    @property
+    def key(self) -> str:
+        """Its name in the model."""
+        return "score"
 
-    def hooks(self, model: nn.Module) -> list[Any]:
-        """Keep the tokens at the place, mix the scores at the end of the model."""
-        keep = submodule(model, self.at).register_forward_hook(self._keep_tokens)
-        return [keep, model.register_forward_hook(self._mix_scores)]
+    @property
+    def how(self) -> str:
+        """A second score."""
+        return "mixed into the score"
 
-    def _keep_tokens(self, target: nn.Module, args: tuple, output: Any) -> None:
-        if self.enabled:
-            features = output[0] if isinstance(output, (tuple, list)) else output
-            self.tokens = features.transpose(1, 2)
+    def home(self, model: nn.Module) -> nn.Module:
+        """The model."""
+        return model
 
-    def _mix_scores(self, model: nn.Module, args: tuple, output: Any) -> Any:
-        if not self.enabled or self.tokens is None:
+    def check(self, model: nn.Module) -> None:
+        """Is the path there?"""
+        submodule(model, self.at)
+
+    def hooks(self) -> list[Hook]:
+        """Behind the model."""
+        return [Hook(self.key, ScorePlug.on_output)]
+
+    def enter(self, home: nn.Module, root: nn.Module) -> None:
+        """Have the module keep its features until the model is done."""
+        submodule(root, self.at).register_forward_hook(Kept())
+
+    def leave(self, home: nn.Module, root: nn.Module) -> None:
+        """Undo that."""
+        unhook(submodule(root, self.at), lambda hook: isinstance(hook, Kept))
+
+    def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        """Grade the kept features, and mix the scores."""
+        part = submodule(home, self.at)
+        kept = next(hook for hook in part._forward_hooks.values() if isinstance(hook, Kept))
+        features = kept.taken(part)
+        if not self.enabled or features is None:
             return None
-        tokens, self.tokens = self.tokens, None
-        score = self.module(tokens)
+        score = self.guide(features.transpose(1, 2))
         if isinstance(output, dict):
             if "score" not in output:
                 raise ValueError(f"{self!r} mixes into the entry 'score' of a dict; this one has {listed(output)}")
@@ -107,9 +129,28 @@ class ScorePlug(Plug):
         return self._mixed(output, score)
 
     def _mixed(self, own: Tensor, other: Tensor) -> Tensor:
-        w: Any = self.module.w
+        w: Any = self.guide.w
         score = (1 - w) * own + w * other.view_as(own)
-        return score if self.module.training else score.clamp(0, 1)  # w is free; labels are not
+        return score if self.guide.training else score.clamp(0, 1)  # w is free; labels are not
+
+
+class Kept:
+    """A hook behind a module that keeps its features, by module, until they are taken: replicas have their own."""
+
+    def __init__(self) -> None:
+        self.features: dict[int, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: features of a call that never came to its end are left out."""
+        return {"features": {}}
+
+    def __call__(self, part: nn.Module, args: tuple, output: Any) -> None:
+        """Keep the output; torch calls it."""
+        self.features[id(part)] = output[0] if isinstance(output, (tuple, list)) else output
+
+    def taken(self, part: nn.Module) -> Tensor | None:
+        """The features of the last call, which are kept no longer."""
+        return self.features.pop(id(part), None)
 
 
 def with_texts(
@@ -138,29 +179,39 @@ def with_texts(
     return insert(model, ScorePlug("stage1", TokenGrading(width, texts.audio_visual_grades, **sizes)))
 
 
-def with_mag2(model: nn.Module, texts: TextFeatures, *, dropout: float = 0.3, control: str | None = None) -> nn.Module:
+def with_mag2(
+    model: nn.Module,
+    texts: TextFeatures,
+    *,
+    dropout: float = 0.3,
+    control: str | None = None,
+    start: str = "residual",
+) -> nn.Module:
     """The "+MAG2" of Table 4: guidance after the embedding of every branch, (B, d, T).
 
-    Video and flow get the visual texts, audio the music texts. Each guide is attached to its branch, so that it trains
-    with the branch and freezes with it. The model is changed in place and returned; `mag2.detach` undoes it.
-    `control` removes something from every guide, for comparison (`ActionGraphGuidance`).
+    Video and flow get the visual texts, audio the music texts. In the fusion stage PAMFN detaches the features of video
+    and flow, so that guides there train only while their branches do: attach before the branches are trained. A model
+    that is in its fusion stage already gets a warning. The model is changed in place and returned; `mag2.detach`
+    undoes it.
+
+    Args:
+        control: what to remove from every guide, for comparison (`ActionGraphGuidance`).
+        start: how the guides enter, as in `mag2.attach`.
 
     Raises:
-        ValueError: the model lacks one of the branches, or is guided there already; an unknown control.
+        ValueError: the model lacks one of the branches, or is guided there already; an unknown control or start.
     """
     texts_of = {"model_r": texts.visual, "model_f": texts.visual, "model_a": texts.audio}
-    # All places before the first guide: a model without one of them stays as it was.
-    widths = {name: int(submodule(model, f"{name}.embedding.4").num_features) for name in texts_of}  # type: ignore[arg-type]
-    guides = {
-        name: ActionGraphGuidance(widths[name], rows, dropout=dropout, control=control)
-        for name, rows in texts_of.items()
-    }
-    plugs = {name: FeaturePlug("embedding", guide, Placement(layout="bdt")) for name, guide in guides.items()}
-    for name, plug in plugs.items():
-        try:
-            check(submodule(model, name), [plug])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    for name, plug in plugs.items():
-        insert(submodule(model, name), plug)
+    guides = []
+    for name, rows in texts_of.items():
+        width: Any = submodule(model, f"{name}.embedding.4").num_features
+        guides.append(ActionGraphGuidance(int(width), rows, dropout=dropout, control=control))
+    attach(model, guides, at=[f"{name}.embedding" for name in texts_of], layout="bdt", start=start)
+    # The authors' class has no stages: it fuses branches that are trained.
+    if getattr(model, "fusing", True):
+        warnings.warn(
+            "this PAMFN fuses trained branches and detaches the features of video and flow: the guides in model_r and "
+            "model_f do not train; attach them before the branches are trained",
+            stacklevel=2,
+        )
     return model

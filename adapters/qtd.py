@@ -8,7 +8,12 @@ from mag2.plugin import attach
 from mag2.texts import TextFeatures
 
 # Texts have no order in time, and the released code would overwrite them with noise.
-PLAIN_QUERIES = {"query_positions": False, "query_var": 1.0}
+# `query_positions` is ours; the authors' class has a text `pe`.
+PLAIN_QUERIES = {
+    "query_positions": False,
+    "query_var": 1.0,
+    "pe": {"query_pe": "no", "query_memory_pe": "memory_pe"},
+}
 
 
 def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
@@ -22,14 +27,23 @@ def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
     return replace_queries(model, texts, at="query_embed", as_many=False, settings=PLAIN_QUERIES)
 
 
-def with_mag2(model: nn.Module, texts: TextFeatures, dropout: float = 0.3, control: str | None = None) -> nn.Module:
+def with_mag2(
+    model: nn.Module,
+    texts: TextFeatures,
+    dropout: float = 0.3,
+    control: str | None = None,
+    start: str = "residual",
+) -> nn.Module:
     """The "+MAG2" of Table 4: the visual action texts guide the clips that the decoder reads as its memory, (T, B, d).
 
-    The model is changed in place and returned; `mag2.detach` undoes it. `control` removes something from the
-    guide, for comparison (`ActionGraphGuidance`).
+    The model is changed in place and returned; `mag2.detach` undoes it.
+
+    Args:
+        control: what to remove from the guide, for comparison (`ActionGraphGuidance`).
+        start: how the guide enters, as in `mag2.attach`.
 
     Raises:
-        ValueError: the model has no `decoder`, or is guided there already; an unknown control.
+        ValueError: the model has no `decoder`, or is guided there already; an unknown control or start.
     """
     guide = ActionGraphGuidance(query_width(model, "query_embed"), texts.visual, dropout=dropout, control=control)
-    return attach(model, guide, at="decoder", side="input", item=1, layout="tbd")
+    return attach(model, guide, at="decoder", side="input", item=1, layout="tbd", start=start)

@@ -6,13 +6,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from mag2.plugin import Plug, insert, submodule
+from mag2.plugin.homes import unhook
+from mag2.plugin.plug import Hook, plugs_in
 from mag2.texts import ProjectedTexts, TextFeatures
 
 __all__ = ["QueryPlug", "query_width", "replace_queries"]
 
 
 class _TextEmbedding(nn.Embedding):
-    """An embedding whose `weight` reads as projected texts while a plug sits in it.
+    """An embedding whose `weight` reads as projected texts while a plug lives in it.
 
     The learned table stays where it was, under its own key, frozen; the class is swapped because a property is the
     only thing that Python looks up before a parameter of the same name.
@@ -20,24 +22,39 @@ class _TextEmbedding(nn.Embedding):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        plug: QueryPlug = self.__dict__["plug"]
+        plugs = plugs_in(self)
+        plug = next((plug for plug in plugs or () if isinstance(plug, QueryPlug)), None)
         table = self._parameters["weight"]
-        return table if table is not None and not plug.enabled else plug.module()
+        if plug is None or (table is not None and not plug.enabled):
+            assert table is not None
+            return table
+        return plug.guide()
 
 
 class QueryPlug(Plug):
     """Projected texts instead of the table of the `nn.Embedding` at a path.
 
     Args:
-        at: the path. module: a `ProjectedTexts`.
+        at: the path. guide: a `ProjectedTexts`.
         settings: attributes of the model, where it has them as plain values, and their values while the texts are
-            there.
+            there; a dict of values maps what an attribute is to what it becomes, and leaves others.
     """
 
-    def __init__(self, at: str, module: nn.Module, settings: Mapping[str, Any] | None = None):
-        super().__init__(at, module)
+    def __init__(self, at: str, guide: nn.Module, settings: Mapping[str, Any] | None = None):
+        super().__init__(at, guide)
         self.settings = dict(settings or {})
         self.before: dict[str, Any] = {}
+        self.required_grad = True
+
+    @property
+    def key(self) -> str:
+        """Its name in the embedding."""
+        return "queries"
+
+    @property
+    def how(self) -> str:
+        """Instead of the table."""
+        return "replace"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -48,42 +65,55 @@ class QueryPlug(Plug):
         """Is there an embedding, and is its place free?"""
         _embedding(model, self.at)
 
-    def insert(self, model: nn.Module) -> None:
+    def hooks(self) -> list[Hook]:
+        """None: the table is read, and not called."""
+        return []
+
+    def enter(self, home: nn.Module, root: nn.Module) -> None:
         """Have the texts read in place of the table, and freeze it: DDP must see no parameter without a gradient."""
-        table = _embedding(model, self.at)
-        parameter = table.weight
-        self.required_grad = parameter.requires_grad
-        parameter.requires_grad_(False)
+        table: Any = home
+        self.required_grad = table.weight.requires_grad
+        table.weight.requires_grad_(False)
         table.__class__ = _TextEmbedding
-        table.__dict__["plug"] = self
-        self._set(model)
-
-    def remove(self, model: nn.Module) -> None:
-        """Give the table back."""
-        self._reset(model)
-        table = submodule(model, self.at)
-        table.__class__ = nn.Embedding
-        del table.__dict__["plug"]
-        table.weight.requires_grad_(self.required_grad)
-        self.enabled = True  # a `disabled` around this must not switch the settings on again
-
-    def switch(self, model: nn.Module, on: bool) -> None:
-        """The settings go with the texts."""
-        if on != self.enabled:
-            (self._set if on else self._reset)(model)
-        super().switch(model, on)
-
-    def _set(self, model: nn.Module) -> None:
         for name, value in self.settings.items():
+            own = getattr(root, name, None)
+            changed = value.get(own, own) if isinstance(value, dict) else value
             # Plain values alone: settings may come from a file.
-            if isinstance(getattr(model, name, None), (bool, int, float, str)):
-                self.before[name] = getattr(model, name)
-                setattr(model, name, value)
+            if isinstance(own, (bool, int, float, str)) and isinstance(changed, (bool, int, float, str)):
+                self.before[name] = own
+                setattr(root, name, changed)
+        if self.before:
+            root.register_forward_pre_hook(Settings(self))
 
-    def _reset(self, model: nn.Module) -> None:
+    def switched(self, root: nn.Module) -> None:
+        """The settings go with the texts."""
+        Settings(self)(root, ())
+
+    def leave(self, home: nn.Module, root: nn.Module) -> None:
+        """Give the table and the settings back."""
+        table: Any = home
+        table.__class__ = nn.Embedding
+        table.weight.requires_grad_(self.required_grad)
         for name, value in self.before.items():
-            setattr(model, name, value)
+            setattr(root, name, value)
+        unhook(root, lambda hook: isinstance(hook, Settings) and hook.plug is self)
         self.before = {}
+
+
+class Settings:
+    """A hook before a model that gives it the settings of a plug, or its own where the plug is disabled."""
+
+    def __init__(self, plug: QueryPlug):
+        self.plug = plug
+
+    def __call__(self, root: nn.Module, args: tuple) -> None:
+        """Set what differs; torch calls it."""
+        for name, own in self.plug.before.items():
+            value = self.plug.settings[name]
+            changed = value.get(own, own) if isinstance(value, dict) else value
+            now = changed if self.plug.enabled else own
+            if getattr(root, name) != now:
+                setattr(root, name, now)
 
 
 def replace_queries(

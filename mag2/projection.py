@@ -1,5 +1,7 @@
 """Token projection: features of any width to the width of the model."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 __all__ = ["TokenProjection"]
@@ -16,18 +18,19 @@ class TokenProjection(nn.Module):
     Args:
         in_dim: c, the width of the features.
         dim: d, the width of the model.
+        linear: what makes the two maps from their widths; `nn.Linear` by default.
 
     Raises:
         ValueError: the input is not c wide.
     """
 
-    def __init__(self, in_dim: int, dim: int):
+    def __init__(self, in_dim: int, dim: int, linear: Callable[[int, int], nn.Module] = nn.Linear):
         super().__init__()
         self.in_dim, self.dim = in_dim, dim
         hidden = in_dim // 2
-        self.reduce = nn.Linear(in_dim, hidden)
+        self.reduce = linear(in_dim, hidden)
         self.reduce_norm = nn.BatchNorm1d(hidden)
-        self.expand = nn.Linear(hidden, dim)
+        self.expand = linear(hidden, dim)
         self.expand_norm = nn.BatchNorm1d(dim)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -186,3 +186,27 @@ def trained(texts, dim=None):
         for _ in range(3):
             guide(torch.randn(2, 4, guide.dim))
     return guide.eval()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_an_mlavl_folds_with_its_guides_added_or_in_place_of_the_clips(residual):
+    texts = TextFeatures.for_sport("rhythmic_gymnastics")
+    model = MLAVL(texts, visual_dim=12, audio_dim=10, dim=16, n_heads=2, residual=residual).eval()
+    visual, audio = torch.randn(2, 5, 12), torch.randn(2, 5, 10)
+    folded = model.fold()
+    torch.testing.assert_close(folded(visual, audio)["score"], model(visual, audio)["score"])
+    assert MLAVL.from_config(model.config).sizes["residual"] is residual
+
+
+def test_residual_guides_are_added_to_the_clips():
+    texts = TextFeatures.for_sport("rhythmic_gymnastics")
+    torch.manual_seed(0)
+    plain = MLAVL(texts, visual_dim=12, audio_dim=10, dim=16, n_heads=2).eval()
+    added = MLAVL(texts, visual_dim=12, audio_dim=10, dim=16, n_heads=2, residual=True).eval()
+    added.load_state_dict(plain.state_dict())
+    seen = {}
+    for name, model in (("plain", plain), ("added", added)):
+        model.fusion.register_forward_pre_hook(lambda module, args, name=name: seen.update({name: args[0]}))
+        model(torch.ones(2, 5, 12), torch.ones(2, 5, 10))
+    clips = plain.context(plain.project_visual(torch.ones(2, 5, 12)))
+    torch.testing.assert_close(seen["added"], clips + seen["plain"])

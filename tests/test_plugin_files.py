@@ -15,7 +15,7 @@ import mag2.saving.folders
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach, load_plugin, save_plugin
 from mag2.adapters.queries import replace_queries
 from mag2.guidance import FoldedGuidance
-from mag2.plugin import FeaturePlug, Residual, fold, insert
+from mag2.plugin import FeaturePlug, IdentityStart, fold, insert
 from mag2.saving import register
 from tests.test_plugin import BATCH, CLIPS, DIM, Scorer, assert_as_before, clips, guide, snapshot, trained
 
@@ -60,7 +60,10 @@ def test_a_folder_round_trips_to_equal_outputs(plug, dtype, tmp_path):
     assert load_plugin(fresh, tmp_path) is fresh
     assert torch.equal(fresh(features), expected)
     assert fresh.state_dict().keys() == model.state_dict().keys()
-    assert repr(attached(fresh)) == repr(attached(model))
+    described = [
+        [(place.plug.describe(place.at), place.plug.how) for place in attached(each)] for each in (fresh, model)
+    ]
+    assert described[0] == described[1]
     grads = [[p.requires_grad for p in each.parameters()] for each in (fresh, model)]
     assert grads[0] == grads[1]
 
@@ -79,7 +82,7 @@ def test_a_folder_holds_the_plug_alone_and_says_how_it_was_built(tmp_path):
     save_plugin(model, tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["plugin.json", "plugin.safetensors"]
     weights = load_file(tmp_path / "plugin.safetensors")
-    assert {key.removeprefix("0.") for key in weights} == set(model.mag2.guides[0].state_dict())
+    assert {key.removeprefix("0.") for key in weights} == set(attached(model)[0].module.state_dict())
     about = json.loads((tmp_path / "plugin.json").read_text())
     assert about["mag2"] == mag2.saving.folders.library_version() != "unknown"
     assert about["model"] == "Scorer"
@@ -158,7 +161,7 @@ class Own(nn.Module):
         return self.mix(clips)
 
 
-@pytest.mark.parametrize("start", ["paper", "identity"])
+@pytest.mark.parametrize("start", ["replace", "residual", "identity"])
 def test_a_guide_of_ones_own_is_given_to_load_into(start, tmp_path):
     model = trained(attach(base(), [guide(), Own(), Own()], at=PLACES, start=start))
     save_plugin(model, tmp_path)
@@ -478,6 +481,6 @@ def test_what_is_not_pretrained_says_so_in_one_sentence(call, sentence, tmp_path
 
 
 def test_a_residual_around_a_residual_is_described_all_the_way_down(tmp_path):
-    model = trained(attach(base(), Residual(Residual(guide())), at="encoder"))
+    model = trained(attach(base(), IdentityStart(IdentityStart(guide())), at="encoder"))
     save_plugin(model, tmp_path)
     assert torch.equal(load_plugin(untouched(model), tmp_path)(clips()), model(clips()))

@@ -29,7 +29,7 @@ def test_what_version_0_1_called_a_kind_is_still_known(former):
 
 
 def test_a_name_belongs_to_one_class():
-    with pytest.raises(ValueError, match="the kind 'mlavl' is taken by mag2.mlavl.model:MLAVL; choose another name"):
+    with pytest.raises(ValueError, match=r"the kind 'mlavl' is taken by mag2\.mlavl\.model:MLAVL; choose another name"):
         register("mlavl")(type("Other", (), {}))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.guidance.message_passing import neighbour_mean
+from mag2.nn.linear import Linear
 from mag2.nn.modules import is_unmodified
 
 __all__ = ["EdgeWeights", "SageLayer", "action_graph", "check_clips", "clip_rows", "lone_rows", "text_rows"]
@@ -26,8 +27,8 @@ class SageLayer(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int):
         super().__init__()
-        self.lin_l = nn.Linear(in_dim, out_dim)
-        self.lin_r = nn.Linear(in_dim, out_dim, bias=False)
+        self.lin_l = Linear(in_dim, out_dim)
+        self.lin_r = Linear(in_dim, out_dim, bias=False)
         # PyG's SAGEConv draws its initial weights twice. So does this layer: a seed gives the weights of SAGEConv.
         self.lin_l.reset_parameters()
         self.lin_r.reset_parameters()
@@ -154,7 +155,7 @@ def _other_clips(clips: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tenso
 
 def _is_readable(layer: SageLayer) -> bool:
     """Whether both maps of a layer are plain linear maps: not pruned, hooked, or exchanged (by LoRA's, for example)."""
-    return all(type(part) is nn.Linear and is_unmodified(part) for part in (layer.lin_l, layer.lin_r))
+    return all(type(part) is Linear and is_unmodified(part) for part in (layer.lin_l, layer.lin_r))
 
 
 def _has_values(weight: Tensor) -> bool:

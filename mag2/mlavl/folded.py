@@ -1,5 +1,6 @@
 """A trained MLAVL without its texts, for deployment."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -62,8 +63,9 @@ class FoldedMLAVL(Pretrained):
     ) -> dict[str, Tensor]:
         """Score a batch."""
         audio = self.context(self.project_audio(checked_audio(visual, audio)), clip_mask)
-        visual = self.guide_visual(self.context(self.project_visual(visual), clip_mask), clip_mask=clip_mask)
-        audio = self.guide_audio(audio, clip_mask=clip_mask)
+        visual = self.context(self.project_visual(visual), clip_mask)
+        visual = entered(visual, self.guide_visual(visual, clip_mask=clip_mask), self.sizes)
+        audio = entered(audio, self.guide_audio(audio, clip_mask=clip_mask), self.sizes)
         fused = self.fusion(visual, audio, clip_mask)
         n_grades = self.sizes["n_grades"]
         prompts = () if self.grading.queries is not None else self.prompts.split([2 * n_grades, n_grades])
@@ -78,6 +80,11 @@ class FoldedMLAVL(Pretrained):
     def from_config(cls, config: dict[str, Any]) -> "FoldedMLAVL":
         """A model to load weights and constants into."""
         return cls(**config)
+
+
+def entered(clips: Tensor, guided: Tensor, sizes: Mapping[str, Any]) -> Tensor:
+    """The clips that go on: the guided ones, or with `residual` their sum with the clips."""
+    return clips + guided if sizes.get("residual", False) else guided
 
 
 def checked_audio(visual: Tensor, audio: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance, make_guides
 from mag2.losses import mlavl_loss
-from mag2.mlavl.folded import FoldedMLAVL, checked_audio
+from mag2.mlavl.folded import FoldedMLAVL, checked_audio, entered
 from mag2.mlavl.released import THEIR_CLIP, our_weights, released_texts
 from mag2.nn.modules import evaluating
 from mag2.nn.pretrained import Pretrained
@@ -35,6 +35,7 @@ class MLAVL(Pretrained):
         visual_dim, audio_dim: widths of the features; 768 (Video Swin or TimeSformer, AST).
         dim: d, 256. n_heads: 8. n_context, n_fusion, n_grading: layers, 1, 2 and 3. dropout: 0.3. All as released.
         guidance: "graph" (MAG2), or a design of Table 1 (`mag2.guidance.variants.GUIDES`).
+        residual: add the guided clips to the clips, ours; by default they replace them, as released.
         fusion: "avcf", or a design of Table 3 (`mag2.fusion.FUSIONS`).
         queries, use_pe: what the grading decodes from, and whether it gets a position code: "texts" without one; see
             `PromptGuidedGrading` for rows 11 and 12 of Table 4.
@@ -61,6 +62,7 @@ class MLAVL(Pretrained):
         n_grading: int = 3,
         dropout: float = 0.3,
         guidance: str = "graph",
+        residual: bool = False,
         fusion: str = "avcf",
         queries: str = "texts",
         use_pe: bool = False,
@@ -81,6 +83,7 @@ class MLAVL(Pretrained):
             "n_grading": n_grading,
             "dropout": dropout,
             "guidance": guidance,
+            "residual": residual,
             "fusion": fusion,
             "queries": queries,
             "use_pe": use_pe,
@@ -135,8 +138,9 @@ class MLAVL(Pretrained):
         guide_audio = self.guide_visual if self.guide_audio is None else self.guide_audio
         visual = self.context(self.project_visual(visual), clip_mask)
         audio = self.context(self.project_audio(audio), clip_mask)
-        visual = self.guide_visual(visual, visual_texts, clip_mask=clip_mask, **weighted)
-        audio = guide_audio(audio, graph_texts, clip_mask=clip_mask, **weighted)
+        guided_visual = self.guide_visual(visual, visual_texts, clip_mask=clip_mask, **weighted)
+        guided_audio = guide_audio(audio, graph_texts, clip_mask=clip_mask, **weighted)
+        visual, audio = entered(visual, guided_visual, self.sizes), entered(audio, guided_audio, self.sizes)
         fused = self.fusion(visual, audio, clip_mask)
         own_queries = self.grading.queries is not None
         prompts = () if own_queries else (audio_visual_grades, grades)
@@ -202,7 +206,7 @@ class MLAVL(Pretrained):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MLAVL":
         """A model to load weights and texts into."""
-        sizes = dict(config)
+        sizes = {"residual": False, **config}
         owned = sizes.pop("owned_texts")
         parts = [torch.zeros(rows, owned["width"]) for rows in owned["rows"]]
         texts = TextFeatures(visual=parts[0], audio=parts[1], audio_visual_grades=parts[2], grades=parts[3])

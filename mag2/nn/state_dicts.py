@@ -5,7 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["accept_former_keys", "count_layers", "load_strictly", "need", "without_prefix"]
+__all__ = [
+    "accept_former_keys",
+    "count_layers",
+    "load_strictly",
+    "need",
+    "rename_former_keys",
+    "without_prefix",
+]
 
 
 def without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,7 +46,7 @@ def load_strictly(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     own, present = model.state_dict(), dict(weights)
     for path, part in model.named_modules():
-        _rename(part, present, f"{path}." if path else "")
+        rename_former_keys(part, present, f"{path}." if path else "")
     faults = {
         "missing": own.keys() - present.keys(),
         "unexpected": present.keys() - own.keys(),
@@ -60,14 +67,11 @@ def accept_former_keys(module: nn.Module, former: Mapping[str, str]) -> None:
             end.
     """
     module.former_keys = dict(former)  # type: ignore[assignment]
-    module.register_load_state_dict_pre_hook(_rename_former_keys)
+    module.register_load_state_dict_pre_hook(rename_former_keys)
 
 
-def _rename_former_keys(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    _rename(module, state_dict, prefix)
-
-
-def _rename(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
+def rename_former_keys(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename the former keys of one module in a state dict, in place."""
     former: Mapping[str, str] = getattr(module, "former_keys", {})
     for old, new in former.items():
         for key in [key for key in state_dict if key == prefix + old or key.startswith(f"{prefix}{old}.")]:

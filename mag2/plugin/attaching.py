@@ -1,7 +1,7 @@
 """Attach guidance to any model and take it out again: attach, detach, disabled, attached.
 
-The model keeps its class, its modules and its own state_dict keys. What a plug learns is registered under `model.mag2`,
-where optimizers, DDP, `.to()` and `state_dict()` find it. `detach` gives the model back as it was.
+The model keeps its class, its modules and its own state_dict keys. A guide lives in the module that it guides, under
+the name `mag2`, where optimizers, DDP, `.to()` and `state_dict()` find it. `detach` gives the model back as it was.
 """
 
 import contextlib
@@ -13,42 +13,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from mag2.nn.modules import first_floating, uncompiled, unwrapped
+from mag2.plugin.checks import check_home, check_wrappers, warn_of_axes
 from mag2.plugin.feature_plug import FeaturePlug
+from mag2.plugin.former_keys import FormerKeys
+from mag2.plugin.freezing import freeze_base, thaw_base
+from mag2.plugin.homes import move_in, move_out, unhook
 from mag2.plugin.placement import Placement
-from mag2.plugin.places import joined, paths, submodule
-from mag2.plugin.plug import Plug, occupant
-from mag2.plugin.residual import Residual
+from mag2.plugin.places import joined, paths
+from mag2.plugin.plug import Hook, Plug, plugs_in
 from mag2.plugin.signature import Index
+from mag2.plugin.starts import around
+from mag2.plugin.watch import Called
+from mag2.plugin.wrappers import base_of
 
-__all__ = ["Attached", "attach", "attached", "detach", "disabled", "insert"]
-
-STARTS = ("paper", "identity")
-CONTAINER = "mag2"  # the attribute of a model under which its plugs are registered
-
-
-class Plugs(nn.Module):
-    """What is attached to a model: the plugs, and their modules as submodules, so that they train and are saved.
-
-    In an `nn.Sequential` it is one more child that is called in its turn: it returns what it is given.
-    """
-
-    holds_plugs = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.guides = nn.ModuleList()
-        self.plugs: list[Plug] = []
-        self.frozen: list[str] = []  # names of the parameters that `freeze` froze
-
-    def forward(self, features: Any, *others: Any, **named: Any) -> Any:
-        """The identity."""
-        return features
+__all__ = ["Attached", "attach", "attached", "detach", "disabled", "insert", "print_trainable_parameters"]
 
 
 @dataclass(frozen=True, repr=False)
 class Attached:
-    """A plug and the path of its place in the model that `attached` was called with."""
+    """A plug, and the path of its place in the model that `attached` was called with."""
 
     at: str
     plug: Plug
@@ -56,7 +39,7 @@ class Attached:
     @property
     def module(self) -> nn.Module:
         """What it learns."""
-        return self.plug.module
+        return self.plug.guide
 
     @property
     def enabled(self) -> bool:
@@ -64,7 +47,10 @@ class Attached:
         return self.plug.enabled
 
     def __repr__(self) -> str:
-        return self.plug.describe(self.at)
+        learning, every = _counts(self.plug)
+        calls = {0: "never called", 1: "called once"}.get(self.plug.calls, f"called {self.plug.calls:,} times")
+        facts = [self.plug.how, f"{learning:,} of {every:,} parameters train", calls]
+        return f"{self.plug.describe(self.at)} ({'; '.join(facts + ['disabled'] * (not self.enabled))})"
 
 
 def attach(
@@ -78,10 +64,13 @@ def attach(
     mask: Index | None = None,
     padding_mask: Index | None = None,
     edge_weight: Index | None = None,
-    start: str = "paper",
+    start: str = "residual",
     freeze: bool = False,
 ) -> nn.Module:
     """Guide the features at a place of the model, which is changed in place and returned.
+
+    Attach before the optimizer is built: it trains the parameters that it is given. Hooks that were registered before
+    see features without guidance, and `model.apply(init)` reaches the guide as it reaches every part.
 
     Args:
         model: any module, compiled ones too.
@@ -97,17 +86,21 @@ def attach(
         padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch's masks are.
         edge_weight: name or position of the module's argument that holds edge weights (B, T, M), whatever the layout,
             for a guide that takes them. Calls that do not give it use those of `edge_weights_of`, if any.
-        start: "paper", guided features replace the features; or "identity", ``features + W guided + b`` with W and b
-            of zeros, so that the model starts from what it was. For that the guide says its width as `dim`.
+        start: how the guide enters. "residual": ``features + guide(features)``; "identity":
+            ``features + W guide(features) + b`` with W and b of zeros, so that the model starts from what it was, for
+            which the guide says its width as `dim`; "replace": ``guide(features)``.
         freeze: the model's own parameters stop learning until `detach`. (Its BatchNorms still follow the mode.)
 
     Raises:
-        ValueError: no such path, side, layout, start or argument, a place that is taken, a guide that is no module,
-            a model in DDP; or, when the model is called, features of another kind, width or layout.
+        ValueError: no such path, side, layout, start or argument, a place that is taken or never called, a guide that
+            is no module, a model that is parallel or sharded already; or, when the model is called, features of
+            another kind, width or layout.
     """
-    if start not in STARTS:
-        raise ValueError(f"unknown start {start!r}; there are {', '.join(STARTS)}")
-    places = [at] if isinstance(at, str) else list(at)
+    places: list[Any] = list(at) if isinstance(at, (list, tuple)) else [at]
+    for place in places:
+        if not isinstance(place, str):
+            kind = type(place).__name__
+            raise ValueError(f'at= is the path of a submodule, "transformer.encoder" for example, got a {kind}')
     several = isinstance(guide, (list, tuple, nn.ModuleList))
     guides: list[Any] = list(guide) if several else [guide] * len(places)  # type: ignore[arg-type]
     if len(guides) != len(places) or not places:
@@ -115,80 +108,58 @@ def attach(
     for module in guides:
         if not isinstance(module, nn.Module):
             raise ValueError(f"a guide is an nn.Module from clips to clips, got a {type(module).__name__}")
-    if start == "identity":
-        around = {module: Residual(module) for module in guides}
-        guides = [around[module] for module in guides]
-    placement = Placement(side, layout, item, mask, padding_mask, edge_weight)
-    plugs = [FeaturePlug(place, module, placement) for place, module in zip(places, guides, strict=True)]
-    return insert(model, *plugs, freeze=freeze)
+    placement = Placement(side, layout, item, mask, padding_mask, edge_weight, start)
+    entering = zip(places, around(guides) if start == "identity" else guides, strict=True)
+    return insert(model, *(FeaturePlug(place, module, placement) for place, module in entering), freeze=freeze)
 
 
 def insert(model: nn.Module, *plugs: Plug, freeze: bool = False) -> nn.Module:
-    """Put plugs into a model, all of them or, if one does not fit, none."""
-    inner = uncompiled(model)
-    check(inner, plugs)
-    container = container_of(inner)
-    if container is None:
-        container = Plugs().train(inner.training)
-        inner._modules[CONTAINER] = (
-            container  # add_module would see the container of a model that a wrapper forwards attributes of
-        )
+    """Attach plugs to a model, all of them or, if one does not fit, none."""
+    base = base_of(model)
+    check(model, plugs)
+    try:
+        for plug in plugs:
+            move_in(base, plug)
+        if freeze:
+            freeze_base(base)
+    except BaseException:
+        for plug in reversed(plugs):
+            move_out(plug.home(base), plug, base)
+        raise
     for plug in plugs:
-        plug.module.train(inner.training)
-        # A guide has the device and the precision of its place; a model may have several of both.
-        like = first_floating(submodule(inner, plug.at), inner)
-        if like is not None and all(plug.module is not guide for guide in container.guides):
-            plug.module.to(like.device, like.dtype)
-        if all(plug.module is not guide for guide in container.guides):
-            container.guides.append(plug.module)
-        plug.insert(inner)
-        container.plugs.append(plug)
-    if freeze:
-        freeze_base(inner)
+        plug.froze = freeze
+        warn_of_axes(plug, plug.home(base))
+    _watch_calls(base)
     forget_compiled()
     return model
 
 
 def check(model: nn.Module, plugs: Sequence[Plug]) -> None:
-    """Raise a ValueError where one of the plugs cannot sit in the model; nothing is touched."""
-    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-        raise ValueError(f"{type(model).__name__} counts parameters when it is made; attach to the model, then wrap it")
-    own = (vars(model), vars(type(model)), model._modules, model._parameters, model._buffers)
-    if container_of(model) is None and any(CONTAINER in names for names in own):
-        raise ValueError(f"the model has an attribute {CONTAINER!r} of its own, where plugs would live; rename it")
+    """Raise a ValueError where one of the plugs cannot be attached to the model; nothing is touched."""
+    check_wrappers(model)
+    base = base_of(model)
     taken: dict[tuple, Plug] = {}
     for plug in plugs:
-        plug.check(model)
-        place = (submodule(model, plug.at), plug.spot)
-        other = occupant(model, plug) or taken.get(place)
+        plug.check(base)
+        home = plug.home(base)
+        check_home(base, plug, home)
+        there = [other for other in plugs_in(home) or () if other.spot == plug.spot]
+        other = next(iter(there), taken.get((home, plug.spot)))
         if other is not None:
-            raise ValueError(f"{other!r} sits there already; detach the model first")
-        taken[place] = plug
-
-
-def freeze_base(model: nn.Module) -> None:
-    """Freeze what is not of a plug, and note it for `detach`."""
-    container = container_of(model)
-    assert container is not None
-    learned = {parameter for _, other in containers(model) for parameter in other.parameters()}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter not in learned:
-            parameter.requires_grad_(False)
-            container.frozen.append(name)
+            raise ValueError(f"{other.describe(plug.at or other.at)} sits there already; detach the model first")
+        taken[home, plug.spot] = plug
 
 
 def detach(model: nn.Module) -> nn.Module:
     """Take every plug out again: outputs, state_dict keys and requires_grad are as before `attach`."""
-    inner = unwrapped(model)
-    left = [(paths(inner)[path], container) for path, container in containers(inner)]
-    for part, container in left:
-        for plug in reversed(container.plugs):
-            plug.remove(part)
+    base = base_of(model)
+    for path, part in paths(base).items():
+        for plug in reversed(list(plugs_in(part) or ())):
+            move_out(part, plug, _root_of(base, Attached(joined(path, plug.inner), plug)))
+        # Also of what was hooked to a module that another one has replaced.
+        unhook(part, lambda hook: isinstance(hook, (Hook, Called, FormerKeys)))
     # Last, because plugs may have noted what was frozen already.
-    for part, container in left:
-        for name in container.frozen:
-            part.get_parameter(name).requires_grad_(True)
-        delattr(part, CONTAINER)
+    thaw_base(base)
     forget_compiled()
     return model
 
@@ -196,45 +167,64 @@ def detach(model: nn.Module) -> nn.Module:
 @contextlib.contextmanager
 def disabled(model: nn.Module) -> Iterator[nn.Module]:
     """Run the model without its plugs inside a `with`, for before-and-after comparisons."""
-    inner = unwrapped(model)
-    parts = paths(inner)
-    before = [(plug, parts[path], plug.enabled) for path, container in containers(inner) for plug in container.plugs]
+    base = base_of(model)
+    plugs = [(place.plug, _root_of(base, place)) for place in attached(base)]
     try:
-        for plug, part, _ in before:
-            plug.switch(part, False)
+        for plug, root in plugs:
+            plug.paused += 1
+            plug.switched(root)
         yield model
     finally:
-        for plug, part, was in reversed(before):
-            plug.switch(part, was)
+        for plug, root in plugs:
+            plug.paused -= 1
+            plug.switched(root)
 
 
 def attached(model: nn.Module) -> list[Attached]:
-    """What is attached where in a model, its parts included: plugs live in the module that they were attached to."""
-    return [
-        Attached(joined(path, plug.at), plug)
-        for path, container in containers(unwrapped(model))
-        for plug in container.plugs
-    ]
+    """What is attached where in a model, its parts included, in the order in which it was attached.
+
+    Each prints its guide, its place, how it enters, how many of its parameters train, and how often it ran.
+    """
+    found: dict[Plug, str] = {}
+    for path, part in paths(base_of(model)).items():
+        for plug in plugs_in(part) or ():
+            found.setdefault(plug, joined(path, plug.inner))
+    return [Attached(path, plug) for plug, path in sorted(found.items(), key=lambda item: item[0].order)]
 
 
-def containers(model: nn.Module) -> list[tuple[str, Plugs]]:
-    """The containers of plugs in a model, by the paths of the modules that something was attached to."""
-    found = {
-        container: path
-        for path, part in reversed(paths(model).items())
-        if (container := container_of(part)) is not None
-    }
-    return [(path, container) for container, path in reversed(found.items())]
-
-
-def container_of(module: nn.Module) -> Plugs | None:
-    """What is attached to a module itself, its parts not included."""
-    # Not getattr: wrappers that forward attributes would show the container of what they wrap as theirs.
-    container = module._modules.get(CONTAINER)
-    return container if isinstance(container, Plugs) else None
+def print_trainable_parameters(model: nn.Module) -> None:
+    """Print how many parameters of a model train, of how many, and how many of these are attached."""
+    parameters = list(model.parameters())
+    learning, every = (
+        sum(p.numel() for p in some) for some in ([p for p in parameters if p.requires_grad], parameters)
+    )
+    inside = {p for place in attached(model) for p in place.module.parameters() if p.requires_grad}
+    print(
+        f"trainable params: {learning:,} || all params: {every:,} || trainable%: {100 * learning / max(every, 1):.4f} "
+        f"|| attached and trainable: {sum(p.numel() for p in inside):,}"
+    )
 
 
 def forget_compiled() -> None:
     """Have compiled code made anew: it does not look at hooks again once it is made."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
+
+
+def _root_of(base: nn.Module, place: Attached) -> nn.Module:
+    """The model that a plug was attached to; the whole one, where its home has moved since."""
+    at = place.plug.at
+    root = place.at.removesuffix(at).removesuffix(".") if place.at.endswith(at) else ""
+    return paths(base).get(root, base)
+
+
+def _watch_calls(base: nn.Module) -> None:
+    """Have a hook behind the model, the last one, look whether what is attached to it ran."""
+    unhook(base, lambda hook: isinstance(hook, (Called, FormerKeys)))
+    base.register_forward_hook(Called([(place.at, place.plug) for place in attached(base) if place.plug.is_counted]))
+    base.register_load_state_dict_pre_hook(FormerKeys())
+
+
+def _counts(plug: Plug) -> tuple[int, int]:
+    parameters = list(plug.guide.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
-from mag2.nn.modules import unwrapped
 from mag2.plugin.attaching import Attached, attached
 from mag2.plugin.feature_plug import FeaturePlug
 from mag2.plugin.places import listed
 from mag2.plugin.signature import accepts, refusal
+from mag2.plugin.wrappers import base_of
 
 __all__ = ["edge_weights_of", "weightable"]
 
@@ -34,7 +34,7 @@ def edge_weights_of(model: nn.Module, weights: Weights | Mapping[str, Weights]) 
         ValueError: no guide there takes weights, or one that was given some is folded; or, when the model is called,
             weights of another shape.
     """
-    places = [place for place in attached(unwrapped(model)) if isinstance(place.plug, FeaturePlug)]
+    places = [place for place in attached(model) if isinstance(place.plug, FeaturePlug)]
     chosen = _chosen(places, weights) if isinstance(weights, Mapping) else _all(model, places, weights)
     before = [(plug, plug.outer_weights) for plug, _ in chosen]
     try:
@@ -48,7 +48,7 @@ def edge_weights_of(model: nn.Module, weights: Weights | Mapping[str, Weights]) 
 
 def weightable(model: nn.Module) -> list[Attached]:
     """The places of a model whose guides take edge weights."""
-    places = attached(unwrapped(model))
+    places = attached(model)
     return [place for place in places if isinstance(place.plug, FeaturePlug) and accepts(place.module, "edge_weight")]
 
 
@@ -57,7 +57,7 @@ def _all(model: nn.Module, places: list[Attached], weights: Weights) -> list[tup
     if not able:
         there = f"it has {', '.join(map(repr, places))}" if places else "nothing is attached to it"
         raise ValueError(
-            f"no guide of this {type(unwrapped(model)).__name__} takes edge weights: {there}; "
+            f"no guide of this {type(base_of(model)).__name__} takes edge weights: {there}; "
             f"attach an ActionGraphGuidance that owns texts"
         )
     return [_given(place, weights) for place in able]

@@ -1,16 +1,20 @@
 """The plug that guides the features that go into a module or come out of it."""
 
+import re
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from mag2.plugin.placement import LAYOUTS, Placement
-from mag2.plugin.places import listed, submodule
-from mag2.plugin.plug import Plug, title
-from mag2.plugin.signature import Index, Signature, accepts, refusal
+from mag2.plugin.places import listed
+from mag2.plugin.plug import Hook, Plug
+from mag2.plugin.signature import Index, Signature, accepts, refusal, title
+from mag2.plugin.starts import IdentityStart
 from mag2.plugin.structured import entries, pick, put
+from mag2.plugin.watch import watch_training
 
 __all__ = ["FeaturePlug"]
 
@@ -19,7 +23,7 @@ class FeaturePlug(Plug):
     """Guides features of a module; `mag2.attach` makes it.
 
     Args:
-        at: the path of the module. module: the guide.
+        at: the path of the module. guide: what guides.
         placement: which features, and where masks and weights are found; the plain output by default.
 
     Raises:
@@ -28,8 +32,10 @@ class FeaturePlug(Plug):
             width or layout.
     """
 
-    def __init__(self, at: str, module: nn.Module, placement: Placement | None = None):
-        super().__init__(at, module)
+    is_counted = True
+
+    def __init__(self, at: str, guide: nn.Module, placement: Placement | None = None):
+        super().__init__(at, guide)
         self.placement = placement or Placement()
         self.names: tuple[str, ...] = ()
         self.outer_weights: Tensor | None = None  # the weights of an `edge_weights_of` around the call
@@ -37,7 +43,18 @@ class FeaturePlug(Plug):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: weights of an `edge_weights_of` do not travel with a copy."""
-        return {**self.__dict__, "outer_weights": None}
+        return {**super().__getstate__(), "outer_weights": None}
+
+    @property
+    def key(self) -> str:
+        """The side, and the item where there is one."""
+        item = "" if self.placement.item is None else f"_{self.placement.item}"
+        return re.sub(r"\W", "_", f"on_{self.placement.side}{item}")
+
+    @property
+    def how(self) -> str:
+        """How the guide enters."""
+        return self.placement.start
 
     @property
     def config(self) -> dict[str, Any]:
@@ -45,9 +62,11 @@ class FeaturePlug(Plug):
         return asdict(self.placement)
 
     @classmethod
-    def from_config(cls, at: str, module: nn.Module, config: dict[str, Any]) -> "FeaturePlug":
+    def from_config(cls, at: str, guide: nn.Module, config: dict[str, Any]) -> "FeaturePlug":
         """The plug that `config` describes."""
-        return cls(at, module, Placement(**config))
+        # Version 0.1 did not say how a guide enters: it replaced the features, or was an `IdentityStart`.
+        start = "identity" if isinstance(guide, IdentityStart) else "replace"
+        return cls(at, guide, Placement(**{"start": start, **config}))
 
     @property
     def spot(self) -> tuple:
@@ -59,42 +78,42 @@ class FeaturePlug(Plug):
 
     def check(self, model: nn.Module) -> None:
         """Is the path there, and does the module take the arguments of the placement?"""
-        target = submodule(model, self.at)
-        signature = Signature(target)
+        home = self.home(model)
+        signature = Signature(home)
         self.names = signature.in_order
         names = ["mask", "padding_mask", "edge_weight"] + ["item"] * (self.placement.side == "input")
         for name in names:
             index = getattr(self.placement, name)
             if index is not None and not signature.has(index):
                 raise ValueError(
-                    f"{self!r}: {name}={index!r} is no argument of that {type(target).__name__}; "
+                    f"{self!r}: {name}={index!r} is no argument of that {type(home).__name__}; "
                     f"it takes {listed((*signature.in_order, *signature.by_name))}"
                 )
         if self.placement.edge_weight is not None:
             self.check_takes_weights()
         masked = self.placement.mask is not None or self.placement.padding_mask is not None
-        if masked and not accepts(self.module, "clip_mask"):
+        if masked and not accepts(self.guide, "clip_mask"):
             raise ValueError(f"{self!r} takes no clip_mask; leave the mask out, or attach a guide that takes one")
 
     def check_takes_weights(self) -> None:
         """Raise a ValueError where the guide takes no edge weights."""
-        if not accepts(self.module, "edge_weight"):
-            why = refusal(self.module, "edge_weight") or "it takes no edge_weight"
+        if not accepts(self.guide, "edge_weight"):
+            why = refusal(self.guide, "edge_weight") or "it takes no edge_weight"
             raise ValueError(f"{self!r} cannot hear edge weights, {why}; attach an ActionGraphGuidance")
 
-    def hooks(self, model: nn.Module) -> list[Any]:
+    def hooks(self) -> list[Hook]:
         """Behind the module or before it."""
-        target = submodule(model, self.at)
         if self.placement.side == "output":
-            return [target.register_forward_hook(self._on_output, with_kwargs=True)]
-        return [target.register_forward_pre_hook(self._on_input, with_kwargs=True)]
+            return [Hook(self.key, FeaturePlug.on_output)]
+        return [Hook(self.key, FeaturePlug.on_input, before=True)]
 
     def describe(self, at: str) -> str:
         """Guide, side, item and path."""
         item = "" if self.placement.item is None else f"[{self.placement.item!r}]"
-        return f"{title(self.module)} on the {self.placement.side}{item} of {at or 'the model itself'!r}"
+        return f"{title(self.guide)} on the {self.placement.side}{item} of {at or 'the model itself'!r}"
 
-    def _on_output(self, target: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+    def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        """Guide what came out."""
         if not self.enabled:
             return None
         item, arguments = self.placement.item, self._arguments(args, kwargs)
@@ -102,7 +121,8 @@ class FeaturePlug(Plug):
             return self._guided(output, arguments)
         return put(output, item, self._guided(self._part(output, item), arguments))
 
-    def _on_input(self, target: nn.Module, args: tuple, kwargs: dict) -> Any:
+    def on_input(self, home: nn.Module, args: tuple, kwargs: dict) -> Any:
+        """Guide what goes in."""
         if not self.enabled:
             return None
         item = self.placement.item or 0
@@ -173,15 +193,28 @@ class FeaturePlug(Plug):
 
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
         self._check_features(features)
+        if not torch.compiler.is_compiling():
+            self.calls += 1
+            if self.training and torch.is_grad_enabled():
+                watch_training(self)
         there, back = LAYOUTS[self.placement.layout]
         clips = features.permute(there)
-        guided = self.module(clips, **arguments)
+        if (mask := arguments.get("clip_mask")) is not None and mask.shape != clips.shape[:2]:
+            raise ValueError(f"{self!r} wants a mask of shape {tuple(clips.shape[:2])}, got {tuple(mask.shape)}")
+        guided = self.guide(clips, **arguments)
         if not isinstance(guided, Tensor) or guided.shape != clips.shape:
             made = f"shape {tuple(guided.shape)}" if isinstance(guided, Tensor) else f"a {type(guided).__name__}"
             raise ValueError(f"{self!r}: a guide keeps the shape of clips {tuple(clips.shape)}, this one made {made}")
+        if self.placement.start == "residual":
+            guided = clips + guided
         return guided.permute(back)
 
     def _check_features(self, features: Any) -> None:
+        if isinstance(features, PackedSequence):
+            raise ValueError(
+                f"{self!r} wants a tensor there, got a PackedSequence; attach it behind "
+                f"torch.nn.utils.rnn.pad_packed_sequence, or run the module on padded batches"
+            )
         if not isinstance(features, Tensor):
             parts = entries(features)
             offer = f" of {listed(parts)}; say which with item=" if parts or isinstance(features, (tuple, dict)) else ""
@@ -192,11 +225,17 @@ class FeaturePlug(Plug):
                 f"set `use_nested_tensor = False` on the nn.TransformerEncoder"
             )
         if features.dim() != 3:
-            raise ValueError(f"{self!r} wants features of three axes, got shape {tuple(features.shape)}")
+            how = (
+                "; flatten time and space into one axis first, (B, C, T * H * W) with layout='bdt', or attach behind "
+                "the pooling over space"
+                if features.dim() > 3
+                else ""
+            )
+            raise ValueError(f"{self!r} wants features of three axes, got shape {tuple(features.shape)}{how}")
         self._check_width(features)
 
     def _check_width(self, features: Tensor) -> None:
-        width, layout = getattr(self.module, "dim", None), self.placement.layout
+        width, layout = getattr(self.guide, "dim", None), self.placement.layout
         given = features.shape[LAYOUTS[layout][0][2]]
         if width is not None and given != width:
             fits = [name for name, (there, _) in LAYOUTS.items() if features.shape[there[2]] == width]
@@ -207,6 +246,11 @@ class FeaturePlug(Plug):
             )
 
     def _part(self, output: Any, item: Index) -> Any:
+        if isinstance(output, Tensor):
+            raise ValueError(
+                f"{self!r} picks {item!r} from an output of several parts, and this output is one tensor "
+                f"{tuple(output.shape)}; leave item= out"
+            )
         try:
             return pick(output, item)
         except LookupError:

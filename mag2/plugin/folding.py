@@ -5,8 +5,8 @@ from typing import Any
 from torch import nn
 
 from mag2.guidance import ActionGraphGuidance
-from mag2.nn.modules import unwrapped
-from mag2.plugin.attaching import attached, forget_compiled
+from mag2.plugin.attaching import forget_compiled
+from mag2.plugin.wrappers import base_of
 
 __all__ = ["fold"]
 
@@ -20,7 +20,7 @@ def fold(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: a guide that does not fold or owns no texts (see `ActionGraphGuidance.fold`), or no guide at all.
     """
-    inner: Any = unwrapped(model)
+    inner: Any = base_of(model)
     if hasattr(inner, "fold"):
         return inner.fold()
     folded = {part: part.fold() for part in inner.modules() if isinstance(part, ActionGraphGuidance)}
@@ -30,8 +30,5 @@ def fold(model: nn.Module) -> nn.Module:
         for name, child in list(parent.named_children()):
             if isinstance(child, ActionGraphGuidance):
                 setattr(parent, name, folded[child])
-    for place in attached(inner):
-        if isinstance(place.module, ActionGraphGuidance):
-            place.plug.module = folded[place.module]
     forget_compiled()
     return model

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from mag2.plugin.signature import Index
 
-__all__ = ["LAYOUTS", "SIDES", "Placement"]
+__all__ = ["LAYOUTS", "SIDES", "STARTS", "Placement"]
 
 SIDES = ("output", "input")
+STARTS = ("residual", "identity", "replace")
 # How (B, T, C) stands in a model: the permutation from its layout to ours and back.
 LAYOUTS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "btd": ((0, 1, 2), (0, 1, 2)),
@@ -27,9 +28,11 @@ class Placement:
         mask: name or position of the module's argument that holds a clip mask (B, T), True where a clip is real.
         padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch's masks are.
         edge_weight: name or position of the module's argument that holds edge weights (B, T, M).
+        start: "residual", the features and the guide's output are added; "identity", likewise through a map that starts
+            at zero; "replace", the output takes the place of the features.
 
     Raises:
-        ValueError: an unknown side or layout, or both masks.
+        ValueError: an unknown side, layout or start; a name or position that is no text and no whole number; two masks.
     """
 
     side: str = "output"
@@ -38,12 +41,19 @@ class Placement:
     mask: Index | None = None
     padding_mask: Index | None = None
     edge_weight: Index | None = None
+    start: str = "residual"
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         if self.side not in SIDES:
             raise ValueError(f"unknown side {self.side!r}; there are {', '.join(SIDES)}")
+        if self.start not in STARTS:
+            raise ValueError(f"unknown start {self.start!r}; there are {', '.join(STARTS)}")
         if self.layout not in LAYOUTS:
             raise ValueError(f"unknown layout {self.layout!r}; there are {', '.join(LAYOUTS)}")
+        for name in ("item", "mask", "padding_mask", "edge_weight"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
+                raise ValueError(f"{name} is a name or a position, got {value!r}")
         if self.mask is not None and self.padding_mask is not None:
             raise ValueError(f"one mask says it all; give mask={self.mask!r} or padding_mask={self.padding_mask!r}")

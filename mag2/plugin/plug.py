@@ -1,84 +1,172 @@
-"""A plug: something that sits at a place in a model, through forward hooks."""
+"""A plug: a module that is attached to another one, lives in it, and runs when it is called."""
 
-from typing import Any
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 from torch import nn
 
-from mag2.nn.modules import uncompiled
 from mag2.plugin.places import submodule
+from mag2.plugin.signature import title
 
-__all__ = ["Plug", "occupant", "title"]
+__all__ = ["HOME", "Hook", "Plug", "Plugs", "plugs_in"]
+
+HOME = "mag2"  # the attribute of a guided module under which its plugs are registered
+_ORDER = itertools.count()
 
 
-class Plug:
-    """Something that sits at a place in a model, through forward hooks. Subclasses say which.
+class Plug(nn.Module):
+    """A module attached to a place of a model. It lives in the module of that place, which is its home.
 
-    `module` holds what it learns (registered under `model.mag2.guides`), `enabled` is what `disabled` turns off. The
-    hooks are bound methods of this plain object, which deepcopy and pickle copy together with the module that it
-    calls; a closure would keep pointing at the original.
+    So the home and its plug are copied, saved, moved, sharded and thrown away together. The hooks that run a plug hold
+    only its name (`Hook`): each copy of a home, and each replica of `nn.DataParallel`, runs its own plug.
+
+    Attributes:
+        at: the path of the place, as it was given to `attach`.
+        guide: what it learns.
+        enabled: False inside `mag2.disabled`. A copy that is made there is enabled.
+        calls: how often it ran; calls of compiled code are not counted.
+        order: larger than that of every plug attached before, in this process.
+        froze: whether the base was frozen when it was attached.
     """
 
-    def __init__(self, at: str, module: nn.Module):
-        self.at, self.module, self.enabled = at, module, True
-        self.handles: list[Any] = []
+    inner: str = ""  # the path from the home to the place that is shown
+    is_counted: ClassVar[bool] = False  # whether it counts its calls
+
+    def __init__(self, at: str, guide: nn.Module):
+        super().__init__()
+        self.at, self.guide = at, guide
+        self.order, self.froze = next(_ORDER), False
+        self.calls, self.paused = 0, 0
+        self.was_trainable = any(parameter.requires_grad for parameter in guide.parameters())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: a copy is enabled and has not run."""
+        return {**self.__dict__, "calls": 0, "paused": 0}
 
     @property
-    def config(self) -> dict[str, Any]:
-        """What it was built with beside its place and its module, for JSON."""
-        return {}
+    def enabled(self) -> bool:
+        """Whether it runs."""
+        return self.paused == 0
 
-    @classmethod
-    def from_config(cls, at: str, module: nn.Module, config: dict[str, Any]) -> "Plug":
-        """The plug that `config` describes."""
-        return cls(at, module, **config)
+    @property
+    def key(self) -> str:
+        """The name of the plug in its home."""
+        return "plug"
 
     @property
     def spot(self) -> tuple:
-        """What of the module at its path it takes: only one plug may."""
+        """What of its home it takes: only one plug may."""
         return (type(self),)
 
-    def check(self, model: nn.Module) -> None:
-        """Raise a ValueError where the plug cannot sit in the model, which is not touched."""
-        submodule(model, self.at)
+    @property
+    def how(self) -> str:
+        """How the guide enters the model, for lists of what is attached."""
+        return "replace"
 
-    def hooks(self, model: nn.Module) -> list[Any]:
-        """Hook into the model; returns the handles of the hooks."""
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it was built with beside its place and its guide, for JSON."""
+        return {}
+
+    @classmethod
+    def from_config(cls, at: str, guide: nn.Module, config: dict[str, Any]) -> "Plug":
+        """The plug that `config` describes."""
+        return cls(at, guide, **config)
+
+    def home(self, model: nn.Module) -> nn.Module:
+        """Where it lives, in the model that it is attached to."""
+        return submodule(model, self.at)
+
+    def check(self, model: nn.Module) -> None:
+        """Raise a ValueError where the plug cannot be attached to the model, which is not touched."""
+        self.home(model)
+
+    def hooks(self) -> "list[Hook]":
+        """What runs it: hooks on its home."""
         raise NotImplementedError
 
-    def insert(self, model: nn.Module) -> None:
-        """Take the place in the model."""
-        self.handles = self.hooks(model)
+    def enter(self, home: nn.Module, root: nn.Module) -> None:
+        """Change what else has to change, in the home and in the model that the plug is attached to."""
 
-    def remove(self, model: nn.Module) -> None:
-        """Leave the model as `insert` found it."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles = []
+    def leave(self, home: nn.Module, root: nn.Module) -> None:
+        """Undo `enter`. The model may have changed since."""
 
-    def switch(self, model: nn.Module, on: bool) -> None:
-        """Turn the plug on or off in the model that it was inserted into."""
-        self.enabled = on
+    def switched(self, root: nn.Module) -> None:
+        """Follow `enabled` in the model that the plug is attached to."""
 
     def describe(self, at: str) -> str:
-        """In words, seen from a module from which the path to the place is `at`."""
-        return f"{title(self.module)} at {at or 'the model itself'!r}"
+        """In words; `at` is the path of the place in the model that is looked at."""
+        return f"{title(self.guide)} at {at or 'the model itself'!r}"
 
     def __repr__(self) -> str:
         return self.describe(self.at)
 
 
-def occupant(model: nn.Module, plug: Plug) -> Plug | None:
-    """The plug that sits at the place of this one already, whichever module it was attached to."""
-    target = submodule(model, plug.at)
-    for hook in (*target._forward_hooks.values(), *target._forward_pre_hooks.values()):
-        owner = getattr(hook, "__self__", None)
-        if isinstance(owner, Plug) and owner.spot == plug.spot:
-            return owner
-    return None
+class Plugs(nn.Module):
+    """What is attached to a module: a child of it under the name `HOME`, which is no part of its computation.
+
+    Code that runs all children of a module in turn, as some models do, gets back what it gives.
+    """
+
+    holds_plugs = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home: weakref.ref[nn.Module] | None = None  # the module that they were attached to; unknown of a copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy."""
+        return {**self.__dict__, "home": None}
+
+    def __iter__(self) -> Iterator[Plug]:
+        return iter([plug for plug in self._modules.values() if isinstance(plug, Plug)])
+
+    def forward(self, features: Any, *others: Any, **named: Any) -> Any:
+        """The identity."""
+        return features
 
 
-def title(module: nn.Module) -> str:
-    """The name of a guide: its own `name`, or that of its class."""
-    module = uncompiled(module)
-    name = getattr(module, "name", None)
-    return name if isinstance(name, str) else type(module).__name__
+def plugs_in(home: nn.Module) -> Plugs | None:
+    """What is attached to a module itself, its parts not included."""
+    # Not getattr: wrappers that forward attributes would show what is attached to the module that they wrap.
+    plugs = home._modules.get(HOME)
+    return plugs if isinstance(plugs, Plugs) else None
+
+
+class Hook:
+    """Runs the plug of a name that lives in the module whose hook it is: a copy of a module has copies of its plugs.
+
+    Args:
+        key: the name of the plug in its home.
+        before: a hook before the call, not behind it.
+        run: a method of the plug: ``run(plug, home, args, kwargs)`` before, with the output as a fifth behind. It
+            returns what takes the place of ``(args, kwargs)``, or of the output, or None.
+    """
+
+    def __init__(self, key: str, run: Callable[..., Any], *, before: bool = False):
+        self.key, self.run, self.before = key, run, before
+
+    def __call__(self, home: nn.Module, args: tuple, *rest: Any) -> Any:
+        """Run the plug; torch calls it."""
+        # Tools that exchange a module may register its hooks anew, without the names of the call.
+        kwargs = rest[0] if len(rest) == (1 if self.before else 2) else {}
+        plugs = home._modules.get(HOME)
+        plug = None if plugs is None else plugs._modules.get(self.key)
+        if plug is None:
+            raise RuntimeError(
+                f"a guide was attached to the module that this {type(home).__name__} has replaced, and it is not in "
+                f"it: detach the model, and attach the guide again"
+            )
+        given = (plug, home, args, kwargs)
+        answer = self.run(*given) if self.before else self.run(*given, rest[-1])
+        # Without the names of the call there is nowhere to return them to.
+        return answer[0] if self.before and answer is not None and not rest else answer
+
+    def register(self, home: nn.Module) -> None:
+        """Hook into a module."""
+        if self.before:
+            home.register_forward_pre_hook(self, with_kwargs=True)
+        else:
+            home.register_forward_hook(self, with_kwargs=True)

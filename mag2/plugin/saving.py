@@ -1,9 +1,11 @@
 """Save what is attached to a model, and nothing of the model; load it into another one.
 
 A folder holds two files. `plugin.safetensors`: the weights of the guides, "0.conv1.lin_l.weight" and so on, by their
-number. `plugin.json`: what they are and where they sit, with the prompts of their texts and the library's version.
+number. `plugin.json`: what they are and where they are attached, with the prompts of their texts and the library's
+version. Places are paths of the bare model: what wraps it, or a part of it, leaves no trace.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mag2.nn.modules import uncompiled, unwrapped
-from mag2.plugin.attaching import attached, check, containers, insert
-from mag2.plugin.places import submodule
+from mag2.nn.modules import uncompiled
+from mag2.plugin.attaching import Attached, attached, check, insert
+from mag2.plugin.places import joined, paths, submodule
 from mag2.plugin.plug import Plug
+from mag2.plugin.wrappers import base_of
 from mag2.saving.folders import (
     FORMAT,
     check_readable,
@@ -31,43 +34,41 @@ __all__ = ["load_plugin", "save_plugin"]
 
 WEIGHTS, ABOUT = "plugin.safetensors", "plugin.json"
 _KEYS = {"format", "mag2", "model", "plugs", "guides", "frozen", "sha256"}
-_PLACE_KEYS = {"in", "at", "kind", "config", "guide"}
+_PLACE: dict[str, type] = {"in": str, "at": str, "kind": str, "config": dict, "guide": int}
 
 
 def save_plugin(model: nn.Module, folder: str | Path) -> None:
     """Save all plugs of a model into a folder, as PEFT saves an adapter: weights and a JSON, nothing of the base.
 
-    The model may be compiled or in DDP; what these add to names is left out. A folder that holds a plugin already
-    is overwritten; whenever this is killed, it never holds half a file.
+    The model may be compiled, in DDP, averaged or adapted by PEFT; what these add to names is left out. Of a model
+    that is sharded (`fully_shard`), every process calls this: the weights are gathered, and the first process writes.
+    A folder that holds a plugin already is overwritten; whenever this is killed, it never holds half a file.
 
     Raises:
-        ValueError: nothing is attached, or a plug is of a kind of its own that is not registered.
+        ValueError: nothing is attached, a plug is of a kind of its own that is not registered, or weights are sharded
+            in a way that cannot be gathered here.
     """
-    inner = unwrapped(model)
-    if not attached(inner):
-        raise ValueError(f"nothing is attached to this {type(inner).__name__}; there is no plugin to save")
-    guides: list[nn.Module] = []
-    plugs, frozen = [], []
-    for path, container in containers(inner):
-        numbers = {guide: len(guides) + i for i, guide in enumerate(container.guides)}
-        guides.extend(container.guides)
-        frozen += [path] if container.frozen else []
-        for plug in container.plugs:
-            name = name_of(plug)
-            if name is None:
-                raise ValueError(f"{plug!r} is a {type(plug).__name__}; register that class with mag2.saving.register")
-            place = {"in": path, "at": plug.at, "kind": name, "config": plug.config}
-            plugs.append({**place, "guide": numbers[plug.module]})
+    base = _inside_lightning(base_of(model))
+    places = attached(base)
+    if not places:
+        raise ValueError(f"nothing is attached to this {type(base).__name__}; there is no plugin to save")
+    _warn_of_idle(places)
+    guides = list(dict.fromkeys(place.module for place in places))
     about = {
         "format": FORMAT,
         "mag2": library_version(),
-        "model": type(inner).__name__,
-        "plugs": plugs,
+        "model": type(base).__name__,
+        "plugs": [_described(place, guides) for place in places],
         "guides": [describe(guide) for guide in guides],
-        "frozen": frozen,
+        "frozen": sorted({_split(place)[0] for place in places if place.plug.froze}),
     }
     weights = {f"{i}.{key}": value for i, guide in enumerate(guides) for key, value in weights_of(guide).items()}
-    write_folder(Path(folder), (WEIGHTS, ABOUT), weights, about)
+    if (
+        not torch.distributed.is_available()
+        or not torch.distributed.is_initialized()
+        or torch.distributed.get_rank() == 0
+    ):
+        write_folder(Path(folder), (WEIGHTS, ABOUT), weights, about)
 
 
 def load_plugin(model: nn.Module, folder: str | Path, *, guides: Sequence[nn.Module] = ()) -> nn.Module:
@@ -76,10 +77,11 @@ def load_plugin(model: nn.Module, folder: str | Path, *, guides: Sequence[nn.Mod
     Either all of it fits, or the model stays as it was. Plugs freeze the base where they had frozen it.
 
     Args:
-        model: like the one that was saved from, with or without plugs of its own elsewhere.
+        model: like the one that was saved from, with or without plugs of its own elsewhere. Where that one is a part of
+            this one (of a LightningModule, for example), places are found by the end of their paths.
         folder: that `save_plugin` wrote.
         guides: those of your own classes, in the order in which they were attached. Others are built from the JSON,
-            which may name classes of this library only.
+            which may name registered kinds only.
 
     Raises:
         ValueError: no such folder or not of this format, a missing, unexpected or misshapen weight, a guide of your
@@ -91,15 +93,64 @@ def load_plugin(model: nn.Module, folder: str | Path, *, guides: Sequence[nn.Mod
     weights = read_weights(folder / WEIGHTS, about.get("sha256"))
     built = _guides(about, guides, folder / ABOUT)
     _load(built, weights, folder / WEIGHTS)
-    homes = _plugs(about, built, folder / ABOUT)
-    inner = uncompiled(model)
-    parts = {path: submodule(inner, path) for path in homes}
-    check(inner, ())
-    for path, plugs in homes.items():
-        check(parts[path], plugs)
-    for path, plugs in homes.items():
-        insert(parts[path], *plugs, freeze=path in about["frozen"])
+    plugs = _plugs(about, built, folder / ABOUT)
+    base, roots = base_of(model), dict[str, list[Plug]]()
+    for root, plug in plugs:
+        found, plug.at = _find(base, root, plug.at)
+        roots.setdefault(found, []).append(plug)
+        plug.froze = root in about["frozen"]
+    check(model, ())
+    for root, there in roots.items():
+        check(submodule(base, root), there)
+    for root, there in roots.items():
+        insert(submodule(base, root), *there, freeze=any(plug.froze for plug in there))
     return model
+
+
+def _inside_lightning(model: nn.Module) -> nn.Module:
+    """The one part of a LightningModule that something is attached in; any other model itself."""
+    if not any(cls.__name__ == "LightningModule" for cls in type(model).__mro__):
+        return model
+    names = {place.at.partition(".")[0] for place in attached(model)}
+    part = model._modules.get(names.pop()) if len(names) == 1 else None
+    return model if part is None else base_of(part)
+
+
+def _described(place: Attached, guides: list[nn.Module]) -> dict[str, Any]:
+    plug = place.plug
+    name = name_of(plug)
+    if name is None:
+        raise ValueError(f"{plug!r} is a {type(plug).__name__}; register that class with mag2.saving.register")
+    root, at = _split(place)
+    return {"in": root, "at": at, "kind": name, "config": plug.config, "guide": guides.index(plug.guide)}
+
+
+def _split(place: Attached) -> tuple[str, str]:
+    """The path of the model that a plug was attached to, and the path of its place in that; "" and all, if it moved."""
+    at = place.plug.at
+    root = place.at.removesuffix(at).removesuffix(".") if place.at.endswith(at) else ""
+    return (root, at) if joined(root, at) == place.at else ("", place.at)
+
+
+def _warn_of_idle(places: list[Attached]) -> None:
+    """Say which guides never ran, where others of the same model did."""
+    counted = [place for place in places if place.plug.is_counted]
+    idle = [place for place in counted if place.plug.calls == 0]
+    if idle and len(idle) < len(counted):
+        warnings.warn(f"{idle[0]!r} is saved and was never called, while others ran", stacklevel=3)
+
+
+def _find(base: nn.Module, root: str, at: str) -> tuple[str, str]:
+    """Where a saved place is in a model: the path of what the plug is attached to, and that of the place in it."""
+    parts = paths(base)
+    whole = joined(root, at)
+    if root in parts and joined(root, at) in parts:
+        return root, at
+    ends = [path for path in parts if whole and path.endswith(f".{whole}")]
+    if len(ends) == 1:
+        return ends[0].removesuffix(f".{whole}"), whole
+    submodule(submodule(base, root), at)  # raises, with the paths that would work
+    raise AssertionError(whole)
 
 
 def _guides(about: dict[str, Any], given: Sequence[nn.Module], path: Path) -> list[nn.Module]:
@@ -109,7 +160,7 @@ def _guides(about: dict[str, Any], given: Sequence[nn.Module], path: Path) -> li
         try:
             built = [build(description, left) for description in about["guides"]]
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(_too_new(path, about, "a guide", "build", error)) from None
+            raise ValueError(_cannot(path, about, "a guide", "build", error)) from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     spare = len(list(left))
@@ -130,26 +181,35 @@ def _load(guides: list[nn.Module], weights: dict[str, Tensor], path: Path) -> No
         load_into(uncompiled(guide), own, path)
 
 
-def _plugs(about: dict[str, Any], guides: list[nn.Module], path: Path) -> dict[str, list[Plug]]:
-    """The plugs by the path of the module that they live in."""
-    homes: dict[str, list[Plug]] = {}
+def _plugs(about: dict[str, Any], guides: list[nn.Module], path: Path) -> list[tuple[str, Plug]]:
+    """The plugs, each with the path of the model that it belongs to."""
+    plugs: list[tuple[str, Plug]] = []
     try:
         for place in about["plugs"]:
+            _check_place(place)
             cls = class_of(place["kind"])
             if not issubclass(cls, Plug):
                 raise ValueError(f"{place['kind']} is no plug")
-            if unknown := sorted(set(place) - _PLACE_KEYS):
-                raise KeyError(unknown[0])
-            plug = cls.from_config(place["at"], guides[place["guide"]], place["config"])
-            homes.setdefault(place["in"], []).append(plug)
+            plugs.append((place["in"], cls.from_config(place["at"], guides[place["guide"]], place["config"])))
         about["frozen"] = list(about["frozen"])
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(_too_new(path, about, "a place", "fill", error)) from None
+        raise ValueError(_cannot(path, about, "a place", "fill", error)) from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return homes
+    return plugs
 
 
-def _too_new(path: Path, about: dict[str, Any], what: str, verb: str, error: Exception) -> str:
+def _check_place(place: Any) -> None:
+    if not isinstance(place, dict):
+        raise TypeError(f"a place is an object, got {place!r}")
+    unknown = sorted(set(place) - set(_PLACE))
+    if unknown:
+        raise KeyError(unknown[0])
+    for name, kind in _PLACE.items():
+        if name != "kind" and (not isinstance(place[name], kind) or isinstance(place[name], bool)):
+            raise TypeError(f"{name!r} is {place[name]!r}, not a {kind.__name__}")
+
+
+def _cannot(path: Path, about: dict[str, Any], what: str, verb: str, error: Exception) -> str:
     writer = about.get("mag2", "unknown")
     return f"{path} describes {what} that mag2 {library_version()} cannot {verb}: {error}; mag2 {writer} wrote it"

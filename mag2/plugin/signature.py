@@ -1,4 +1,4 @@
-"""The arguments that a module may be called with, and what a guide accepts beside the clips."""
+"""The arguments that a module may be called with, and what a guide says of itself."""
 
 import inspect
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 from mag2.nn.modules import uncompiled
 
-__all__ = ["Index", "Signature", "accepts", "n_texts_of", "refusal"]
+__all__ = ["Index", "Signature", "accepts", "n_texts_of", "refusal", "title"]
 
 # An argument or an entry, by name or by position.
 Index = int | str
@@ -58,3 +58,10 @@ def refusal(guide: nn.Module, name: str) -> str | None:
 def n_texts_of(guide: nn.Module) -> int | None:
     """How many texts the edge weights of a guide are for, as its attribute `n_texts` declares; None for any number."""
     return getattr(uncompiled(guide), "n_texts", None)
+
+
+def title(guide: nn.Module) -> str:
+    """What a guide is called in sentences: its own `title`, or the name of its class."""
+    guide = uncompiled(guide)
+    own = getattr(guide, "title", None)
+    return own if isinstance(own, str) else type(guide).__name__

@@ -23,7 +23,7 @@ KINDS: dict[str, str] = {
     "mlavl": "mag2.mlavl.model:MLAVL",
     "folded_mlavl": "mag2.mlavl.folded:FoldedMLAVL",
     "projected_texts": "mag2.texts.projected:ProjectedTexts",
-    "residual": "mag2.plugin.residual:Residual",
+    "residual": "mag2.plugin.starts:IdentityStart",
     "feature_plug": "mag2.plugin.feature_plug:FeaturePlug",
     "query_plug": "mag2.adapters.queries:QueryPlug",
     "score_plug": "mag2.adapters.pamfn:ScorePlug",

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.linear import Linear
 from mag2.projection import TokenProjection
 from mag2.texts.learned import LiveTexts
 from mag2.texts.provenance import Provenance, provenance_of
@@ -40,7 +41,7 @@ class ProjectedTexts(nn.Module):
             self.provenance, width = provenance or provenance_of(rows), checked_rows(rows).shape[1]
             self.register_buffer("texts", checked_rows(rows).clone())
             self.live = None
-        self.projection = TokenProjection(width, dim)
+        self.projection = TokenProjection(width, dim, Linear)
 
     def forward(self) -> Tensor:
         """Project the texts."""

@@ -16,6 +16,7 @@ from mag2.data import Batch, Dataset, Performances
 from mag2.metrics import mse, relative_l2, spearman
 from mag2.nn.modules import unwrapped
 from mag2.saving.atomic_io import save_atomically, write_atomically
+from mag2.training.optimizer_state import load_optimizer, parameter_names
 from mag2.training.recipe import Recipe
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -270,7 +271,8 @@ class _Keeper:
             if saved["identity"] != self.identity:
                 raise ValueError(f"{path} is of another training (other data or settings); give another folder")
             model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
+            names = saved.get("parameters")
+            load_optimizer(optimizer, saved["optimizer"], model, names, list(saved["model"]))
             schedule.load_state_dict(saved["schedule"])
             history.epochs.extend(Epoch(**epoch) for epoch in saved["history"])
         # Epochs that were measured after the checkpoint are run again: their lines go.
@@ -288,6 +290,7 @@ class _Keeper:
                 "identity": self.identity,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "parameters": parameter_names(model, optimizer),
                 "schedule": schedule.state_dict(),
                 "history": [asdict(epoch) for epoch in history.epochs],
             }

@@ -80,7 +80,7 @@ THREE = tuple(numbers(BATCH, 8, DIM, seed=seed) for seed in (4, 5, 6))
 
 
 def two_places(model: nn.Module) -> None:
-    attach(model, [guide(), guide(hidden=3, dropout=0.1)], at=["encoder.0", "encoder"], freeze=True)
+    attach(model, [guide(), guide(hidden=3, dropout=0.1)], at=["encoder.0", "encoder"], start="replace", freeze=True)
 
 
 def texts_and_mag2(adapter, **grading) -> Callable[[nn.Module], None]:
@@ -190,7 +190,7 @@ def small_training(folder: Path, on_epoch: Callable[[Epoch], None] | None = None
     labels = [Example(f"v{i}", (i * 5 % 12) / 12, f"v{i}") for i in range(12)]
     dataset = assemble("own", "score", scale=1.0, clips=CLIPS, train=labels[:8], test=labels[8:], features=features)
     torch.manual_seed(0)
-    model = gdlt.with_mag2(GDLT(in_dim=DIM, dim=DIM, dropout=0.0), texts(), dropout=0.0)
+    model = gdlt.with_mag2(GDLT(in_dim=DIM, dim=DIM, dropout=0.0), texts(), dropout=0.0, start="replace")
     run = Run(epochs=2, folder=folder, checkpoint_seconds=0)
     return fit(model, dataset, Recipe(batch=4), run, on_epoch)
 

@@ -5,13 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mag2.nn.modules import first_floating, uncompiled
-from mag2.plugin.signature import accepts, n_texts_of, refusal
+from mag2.nn.linear import Linear
+from mag2.nn.modules import first_floating
+from mag2.plugin.signature import accepts, n_texts_of, refusal, title
 
-__all__ = ["Residual"]
+__all__ = ["IdentityStart", "around"]
 
 
-class Residual(nn.Module):
+class IdentityStart(nn.Module):
     """A guide that starts as the identity: ``clips + W guide(clips) + b`` with W and b of zeros.
 
     Shapes: clips (B, T, d); returns (B, T, d).
@@ -26,9 +27,9 @@ class Residual(nn.Module):
         if not isinstance(dim, int):
             raise ValueError(f"start='identity' wants the width of the guide; give {type(guide).__name__} a `dim`")
         self.dim, self.guide = dim, guide
-        self.out = nn.Linear(dim, dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = Linear(dim, dim)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
         like = first_floating(guide)
         if like is not None:
             self.out.to(like.device, like.dtype)
@@ -39,25 +40,24 @@ class Residual(nn.Module):
 
     @property
     def accepts(self) -> frozenset[str]:
-        """What its guide accepts beside the clips."""
+        """What the guide accepts beside the clips."""
         return frozenset(name for name in ("clip_mask", "edge_weight") if accepts(self.guide, name))
 
     @property
     def refuses(self) -> Mapping[str, str]:
-        """What its guide refuses, and why."""
+        """What the guide refuses, and why."""
         why = refusal(self.guide, "edge_weight")
         return {} if why is None else {"edge_weight": why}
 
     @property
     def n_texts(self) -> int | None:
-        """How many texts its guide has."""
+        """How many texts the guide has."""
         return n_texts_of(self.guide)
 
     @property
-    def name(self) -> str:
-        """For lists of what is attached."""
-        inner = uncompiled(self.guide)
-        return f"residual {getattr(inner, 'name', type(inner).__name__)}"
+    def title(self) -> str:
+        """For lists of what is attached: the guide."""
+        return title(self.guide)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -65,6 +65,12 @@ class Residual(nn.Module):
         return {"guide": self.guide}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Residual":
+    def from_config(cls, config: dict[str, Any]) -> "IdentityStart":
         """Around a guide."""
         return cls(config["guide"])
+
+
+def around(guides: list[nn.Module]) -> list[nn.Module]:
+    """The guides, each to start as the identity; one that stands twice in the list is one again."""
+    started = {guide: IdentityStart(guide) for guide in dict.fromkeys(guides)}
+    return [started[guide] for guide in guides]

@@ -1,0 +1,137 @@
+"""Homes that are an `nn.Sequential` or another container: their plugs are no items of them.
+
+A guided container is of a subclass whose length, items and children are those without the plugs. Computation,
+state_dict, `to`, `train` and `apply` reach the plugs as those of any other module.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
+from typing import Any
+
+from torch import nn
+
+from mag2.plugin.plug import HOME
+
+__all__ = ["leave_container", "make_container"]
+
+# Methods that change the items by what they find in `_modules`: they run while the plugs are set aside.
+_MUTATORS = ("__setitem__", "__delitem__", "insert", "clear", "popitem")
+
+
+def make_container(home: nn.Module) -> None:
+    """Hide the plugs of a module among its items, where it is a container."""
+    if isinstance(home, (nn.Sequential, nn.ModuleList, nn.ModuleDict)) and not isinstance(home, _Guided):
+        home.__class__ = _guided(type(home))  # type: ignore[arg-type]
+
+
+def leave_container(home: nn.Module) -> None:
+    """Undo `make_container`."""
+    if isinstance(home, _Guided):
+        home.__class__ = home._plain
+
+
+class _Guided(nn.Module):
+    """What guided containers add to their class."""
+
+    _plain: type
+
+    @property
+    def _items(self) -> dict[str, nn.Module]:
+        return {name: part for name, part in self._modules.items() if name != HOME and part is not None}
+
+    def __len__(self) -> int:
+        return len(self._modules) - (HOME in self._modules)
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The items alone."""
+        return ((name, part) for name, part in super().named_children() if name != HOME)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> nn.Module:
+        # `to`, `half` and others go over the children, among which plugs do not show.
+        if recurse:
+            self._modules[HOME]._apply(fn)  # type: ignore[union-attr]
+        return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> "_Guided":
+        """Set the mode, of the plugs too."""
+        super().train(mode)
+        self._modules[HOME].train(mode)  # type: ignore[union-attr]
+        return self
+
+    def apply(self, fn: Callable) -> "_Guided":
+        """Apply to every part, to those of the plugs too."""
+        self._modules[HOME].apply(fn)  # type: ignore[union-attr]
+        super().apply(fn)
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class is made at run time: a copy is made from the plain one.
+        return _empty, (self._plain,), self.__dict__
+
+
+class _GuidedList(_Guided):
+    """An `nn.Sequential` or an `nn.ModuleList`."""
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(list(self._items.values()))
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return list(self._items.values())[index]
+        items = list(self._items.items())[index]
+        return self._plain(OrderedDict(items) if isinstance(self, nn.Sequential) else [part for _, part in items])
+
+
+class _GuidedDict(_Guided):
+    """An `nn.ModuleDict`."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._items
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def keys(self) -> Any:
+        """The names of the items."""
+        return self._items.keys()
+
+    def values(self) -> Any:
+        """The items."""
+        return self._items.values()
+
+    def items(self) -> Any:
+        """The items by name."""
+        return self._items.items()
+
+
+@cache
+def _guided(plain: type) -> type:
+    """The subclass of a container class for guided ones."""
+    around = _GuidedDict if issubclass(plain, nn.ModuleDict) else _GuidedList
+    mutators = {name: _aside(getattr(plain, name)) for name in _MUTATORS if hasattr(plain, name)}
+    names = {"_plain": plain, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    return type(plain.__name__, (around, plain), {**mutators, **names})
+
+
+def _empty(plain: type) -> nn.Module:
+    """A guided container without a state, for pickle and deepcopy."""
+    cls: Any = _guided(plain)
+    return cls.__new__(cls)
+
+
+def _aside(method: Callable) -> Callable:
+    """A method of a container, run while its plugs are not in it."""
+
+    @wraps(method)
+    def run(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        plugs = self._modules.pop(HOME)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._modules[HOME] = plugs
+
+    return run

@@ -1,0 +1,99 @@
+"""Moving a plug into its home and out again."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from mag2.plugin.containers import leave_container, make_container
+from mag2.plugin.plug import HOME, Plug, Plugs, plugs_in
+
+__all__ = ["move_in", "move_out", "unhook"]
+
+
+def move_in(root: nn.Module, plug: Plug) -> None:
+    """Register a plug in its home, below the model that it is attached to, and hook it in."""
+    home = plug.home(root)
+    _follow(plug, home, root)
+    plugs = plugs_in(home)
+    if plugs is None:
+        plugs = Plugs().train(home.training)
+        plugs.home = weakref.ref(home)
+        # Not add_module: a wrapper that forwards attributes seems to have the name already.
+        home._modules[HOME] = plugs
+        make_container(home)
+    plugs._modules[plug.key] = plug
+    for hook in plug.hooks():
+        hook.register(home)
+    plug.enter(home, root)
+
+
+def move_out(home: nn.Module, plug: Plug, root: nn.Module) -> None:
+    """Leave home and model as `move_in` found them; nothing happens where the plug is not in."""
+    plugs = plugs_in(home)
+    if plugs is None or plugs._modules.get(plug.key) is not plug:
+        return
+    _part_from_original(home, plugs)
+    unhook(home, lambda hook: getattr(hook, "key", None) == plug.key)
+    plug.leave(home, root)
+    left = {key: other for key, other in plugs._modules.items() if other is not plug}
+    if left:
+        plugs._modules = left
+    else:
+        leave_container(home)
+        del home._modules[HOME]
+
+
+def unhook(part: nn.Module, chosen: Callable[[Any], bool]) -> None:
+    """Remove the hooks of a module, around its call and before it loads a state, that a function chooses."""
+    tables: list[tuple[dict[int, Any], dict[int, bool]]] = [
+        (part._forward_hooks, part._forward_hooks_with_kwargs),
+        (part._forward_pre_hooks, part._forward_pre_hooks_with_kwargs),
+        (part._load_state_dict_pre_hooks, {}),
+    ]
+    for hooks, names in tables:
+        for number in [number for number, hook in hooks.items() if chosen(getattr(hook, "hook", hook))]:
+            del hooks[number]
+            names.pop(number, None)
+
+
+def _follow(plug: Plug, home: nn.Module, root: nn.Module) -> None:
+    """Give a guide the mode, the device and the precision of its place; a model may have several of each.
+
+    A guide that is in the model already, at another place, stays as it is.
+    """
+    plug.train(home.training)
+    if any(part is plug.guide for part in root.modules()):
+        return
+    like = _first_floating(home, root)
+    if like is None:
+        return
+    device = like.device
+    if device.type == "meta":
+        # Weights of a guide are real: they go where an offloaded module runs, as accelerate's hook says, or stay.
+        there = getattr(getattr(home, "_hf_hook", None), "execution_device", None)
+        own = _first_floating(plug.guide)
+        device = torch.device(there if there is not None else "cpu" if own is None else own.device)
+    plug.to(device, like.dtype)
+
+
+def _first_floating(*modules: nn.Module) -> nn.Parameter | None:
+    found = (each for module in modules for each in module.parameters())
+    return next((each for each in found if each.dtype.is_floating_point), None)
+
+
+def _part_from_original(home: nn.Module, plugs: Plugs) -> None:
+    """Give a shallow copy (`copy.copy`) tables of its own: what leaves the copy must not leave the original."""
+    original = None if plugs.home is None else plugs.home()
+    if original is None or original is home:
+        return
+    for name in (
+        *("_modules", "_forward_hooks", "_forward_hooks_with_kwargs"),
+        *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    ):
+        table = home.__dict__[name]
+        home.__dict__[name] = type(table)(table)
+    home._modules[HOME] = Plugs()
+    home._modules[HOME]._modules = dict(plugs._modules)  # type: ignore[union-attr]
