@@ -1,0 +1,23 @@
+"""Real figure skating programmes: the notation of their elements, their scores, and their words as features."""
+
+from mag2.programmes.notation import ElementCode, Jump, UnknownCodeError, read_code
+from mag2.programmes.performances import SCALES, SEGMENTS, TARGETS, Element, Performance
+from mag2.programmes.shipped import read_performances
+from mag2.programmes.split import TEST_COMPETITIONS, train_and_test
+from mag2.programmes.words import ElementTexts
+
+__all__ = [
+    "SCALES",
+    "SEGMENTS",
+    "TARGETS",
+    "TEST_COMPETITIONS",
+    "Element",
+    "ElementCode",
+    "ElementTexts",
+    "Jump",
+    "Performance",
+    "UnknownCodeError",
+    "read_code",
+    "read_performances",
+    "train_and_test",
+]
