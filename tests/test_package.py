@@ -48,10 +48,19 @@ def test_a_wheel_holds_mag2_and_nothing_else_at_its_top(wheel):
     assert {
         "mag2/adapters/cofinal.py",
         "mag2/baselines/gdlt.py",
+        "mag2/programmes/LICENSE-isu.txt",
+        "mag2/programmes/isu.zip",
+        "mag2/programmes/isu_minilm.safetensors",
         "mag2/shipped/minilm.safetensors",
         "mag2/published/table4.csv",
         "mag2/py.typed",
     } <= names
+
+
+def test_a_wheel_is_small_and_names_every_licence(wheel):
+    assert sum(entry.compress_size for entry in wheel.infolist()) < 3_000_000
+    licences = {name.partition(".dist-info/")[2] for name in wheel.namelist() if "LICENSE" in name}
+    assert {"licenses/LICENSE", "licenses/mag2/programmes/LICENSE-isu.txt"} <= licences
 
 
 def test_a_wheel_holds_every_file_of_the_library(wheel):
