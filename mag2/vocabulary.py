@@ -1,5 +1,6 @@
 """The words of the paper: action terms per sport (Table 7), grade words, and the prompts made of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -161,6 +162,9 @@ GRADE_WORDS: dict[int, tuple[str, ...]] = {
     8: ("terrible", "bad", "poor", "fair", "good", "great", "excellent", "perfect"),
 }
 
+# CLIP's text towers read 77 tokens, prompt and all, and cut what is longer.
+MOST_WORDS, MOST_ACTIONS = 40, 2000
+
 # Table 5 compares these; the paper's choice is the third for video and the last for music.
 VISUAL_TEMPLATES = ("a photo of", "human action of", "a video of")
 AUDIO_TEMPLATES = ("a music of", "a musical rhythm of", "a music suitable for")
@@ -172,6 +176,7 @@ __all__ = [
     "VISUAL_TEMPLATES",
     "Prompts",
     "actions_of",
+    "checked_terms",
     "grade_words",
     "make_prompts",
     "with_article",
@@ -202,23 +207,24 @@ class Prompts:
 
 
 def make_prompts(
-    sport: str,
-    n_grades: int = 6,
+    actions: str | Sequence[str],
+    grades: int | Sequence[str] = 6,
     visual_template: str = "a video of",
     audio_template: str = "a music suitable for",
 ) -> Prompts:
     """Prompts that read as English: "a video of a back spin", "a music suitable for dance steps".
 
     Args:
-        sport: a key of `ACTIONS`.
-        n_grades: N, 3 to 8; 6 in the paper (Table 2).
-        visual_template, audio_template: what stands before the action; the paper's choice (Table 5).
+        actions: a sport, a key of `ACTIONS`; or the action terms of one that is not there.
+        grades: N, 3 to 8, 6 in the paper (Table 2); or the grade words, from worst to best.
+        visual_template, audio_template: the words before the action; the paper's choice (Table 5).
 
     Raises:
-        ValueError: an unknown sport or number of grades.
+        ValueError: an unknown sport or number of grades, or terms or words that `checked_terms` refuses.
     """
-    words = grade_words(n_grades)
-    actions = [with_article(action) for action in actions_of(sport)]
+    words = grade_words(grades) if isinstance(grades, int) else checked_terms(grades, "grade word", 64)
+    terms = actions_of(actions) if isinstance(actions, str) else checked_terms(actions, "action term", MOST_ACTIONS)
+    actions = [with_article(term) for term in terms]
     return Prompts(
         visual=tuple(f"{visual_template} {action}" for action in actions),
         audio=tuple(f"{audio_template} {action}" for action in actions),
@@ -234,8 +240,40 @@ def make_prompts(
 def actions_of(sport: str) -> tuple[str, ...]:
     """The action terms of a sport; ValueError names the sports there are."""
     if sport not in ACTIONS:
-        raise ValueError(f"unknown sport {sport!r}; there are {_listed(ACTIONS)}")
+        raise ValueError(
+            f"unknown sport {sport!r}; there are {_listed(ACTIONS)}. For another one give its action terms, a list of "
+            f"texts, to TextFeatures.encode"
+        )
     return ACTIONS[sport]
+
+
+def checked_terms(terms: Sequence[str], what: str, most: int) -> tuple[str, ...]:
+    """A list of action terms or grade words, as it can be used: two or more, of a few words each, none twice.
+
+    Args:
+        terms: the list. what: what they are called in errors. most: how many there may be.
+
+    Raises:
+        ValueError: no list of texts, fewer than two, more than `most`, one that is empty, too long or there twice.
+    """
+    if isinstance(terms, str) or not all(isinstance(term, str) for term in terms):
+        odd = next((term for term in terms if not isinstance(term, str)), terms)
+        raise ValueError(f"{what}s are a list of texts, got {odd!r}")
+    cleaned = tuple(" ".join(term.split()) for term in terms)
+    if not 2 <= len(cleaned) <= most:
+        raise ValueError(f"{len(cleaned)} {what}s were given; give 2 to {most:,}")
+    for number, term in enumerate(cleaned, 1):
+        if not term:
+            raise ValueError(f"{what} {number} is empty; give a few words")
+        if len(term.split()) > MOST_WORDS or len(term) > 40 * MOST_WORDS:
+            raise ValueError(
+                f"{what} {number} has {len(term.split())} words, {term[:40]!r}...; an encoder reads some {MOST_WORDS}"
+            )
+    counts = Counter(term.casefold() for term in cleaned)
+    twice = next((term for term in cleaned if counts[term.casefold()] > 1), None)
+    if twice is not None:
+        raise ValueError(f"the {what} {twice!r} is there twice; keep one of them")
+    return cleaned
 
 
 def grade_words(n_grades: int) -> tuple[str, ...]:
@@ -248,7 +286,7 @@ def grade_words(n_grades: int) -> tuple[str, ...]:
 def with_article(term: str) -> str:
     """The term with "a" or "an" where English needs one: not before a gerund or a plural."""
     last = term.split()[-1]
-    gerund = last.endswith("ing") and last != "swing"
+    gerund = last.endswith("ing") and not last.endswith(("swing", "spring", "string", "sling"))
     plural = last.endswith("s") or last == "feet"
     if gerund or plural:
         return term

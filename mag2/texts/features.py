@@ -1,7 +1,7 @@
 """Prompts become features: shipped with the library, read from the authors' files, or encoded by any text tower."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mag2.encoders import load_text_encoder
+from mag2.encoders import TextEncoder, checked_features, load_text_encoder, source_of
+from mag2.saving.folders import FORMAT, check_readable, library_version, read_json, read_weights, write_folder
 from mag2.texts.controls import controlled
 from mag2.texts.provenance import Provenance, TextRows, provenance_of
-from mag2.vocabulary import ACTIONS, Prompts, grade_words, make_prompts
+from mag2.vocabulary import ACTIONS, GRADE_WORDS, Prompts, grade_words, make_prompts, with_article
 
 __all__ = ["SHIPPED", "TextFeatures"]
 
 _SETS = ("visual", "audio", "grades", "audio_visual_grades")
+_FILES, _KIND = ("texts.safetensors", "texts.json"), "text_features"
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
 
 
@@ -141,8 +143,9 @@ class TextFeatures:
 
         Args:
             sport: a key of `ACTIONS`.
-            encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), or the path of
-                an authors' file (`from_released`), which has six grades and the paper's templates alone.
+            encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), the path of an
+                authors' file (`from_released`), which has six grades and the paper's templates alone, or a folder that
+                `save` wrote.
             prompts: n_grades, visual_template, audio_template, as `for_sport` takes them.
 
         Raises:
@@ -150,9 +153,11 @@ class TextFeatures:
         """
         if encoder == "shipped":
             return cls.for_sport(sport, **prompts)
-        if not Path(encoder).is_file():
+        saved = (Path(encoder) / _FILES[1]).is_file()
+        if not saved and not Path(encoder).is_file():
             return cls.encode(sport, encoder, **prompts)
-        texts, requested = cls.from_released(encoder), make_prompts(sport, **prompts)
+        texts = cls.from_saved(encoder) if saved else cls.from_released(encoder)
+        requested = make_prompts(sport, prompts.pop("n_grades", 6), **prompts)
         if texts.sport != sport:
             raise ValueError(f"{encoder} has the texts of {texts.sport}, those of {sport} are wanted")
         texts = texts.with_grades(len(requested.grades))
@@ -189,24 +194,73 @@ class TextFeatures:
     @classmethod
     def encode(
         cls,
-        sport: str,
-        encoder: str = "open_clip:ViT-B-16/openai",
+        actions: str | Sequence[str],
+        encoder: str | TextEncoder = "open_clip:ViT-B-16/openai",
         *,
         checkpoint: str | Path | None = None,
+        grades: int | Sequence[str] | None = None,
         n_grades: int = 6,
         visual_template: str = "a video of",
         audio_template: str = "a music suitable for",
         device: torch.device | str = "cpu",
+        sport: str | None = None,
     ) -> "TextFeatures":
-        """Encode the prompts of a sport with any text encoder that `mag2.encoders.load_text_encoder` knows.
+        """Encode the prompts of a sport, known or your own, with any text encoder.
+
+        Args:
+            actions: a known sport, or a list of 2 to 2,000 action terms: ``["handspring", "round-off", ...]``.
+            encoder: a name that `mag2.encoders.load_text_encoder` knows, "minilm" for example; or a function from a
+                list of P prompts to an array (P, D).
+            checkpoint: of an open_clip encoder, a file of weights over those of its name.
+            grades: the grade words from worst to best, or their number; `n_grades` by default.
+            n_grades: N, 3 to 8.
+            visual_template, audio_template: the words before the action.
+            device: where an encoder that is loaded by name runs.
+            sport: what terms of your own are called.
 
         Raises:
-            ValueError: as `make_prompts` and `load_text_encoder`.
+            ValueError: as `make_prompts` and `load_text_encoder`; a function that returns no finite array (P, D).
         """
-        prompts = make_prompts(sport, n_grades, visual_template, audio_template)
-        rows = load_text_encoder(encoder, checkpoint=checkpoint, device=device)(prompts.rows)
-        source = encoder if checkpoint is None else f"{encoder} + {Path(checkpoint).name}"
-        return cls.from_rows(rows, prompts, sport=sport, source=source)
+        prompts = make_prompts(actions, n_grades if grades is None else grades, visual_template, audio_template)
+        if isinstance(encoder, str):
+            encode = load_text_encoder(encoder, checkpoint=checkpoint, device=device)
+            source = source_of(encoder, checkpoint)
+        else:
+            encode, source = encoder, f"function {getattr(encoder, '__name__', type(encoder).__name__)}"
+        rows = checked_features(encode(list(prompts.rows)), len(prompts.rows), source)
+        return cls.from_rows(rows, prompts, sport=actions if isinstance(actions, str) else sport, source=source)
+
+    def save(self, folder: str | Path) -> None:
+        """Save features, prompts and source into a folder: `texts.safetensors` and `texts.json`.
+
+        A folder that holds texts already is overwritten; it never holds half a file.
+        """
+        weights = {name: getattr(self, name).detach().cpu().contiguous().as_subclass(Tensor) for name in _SETS}
+        prompts = None if self.prompts is None else {name: list(getattr(self.prompts, name)) for name in _SETS}
+        about = {"format": FORMAT, "mag2": library_version(), "kind": _KIND, "prompts": prompts}
+        write_folder(Path(folder), _FILES, weights, {**about, "sport": self.sport, "source": self.source})
+
+    @classmethod
+    def from_saved(cls, folder: str | Path) -> "TextFeatures":
+        """The features that `save` saved.
+
+        Raises:
+            ValueError: no such folder, a damaged one, or one that a later version of mag2 wrote.
+        """
+        folder = Path(folder)
+        path = folder / _FILES[1]
+        about = read_json(path, "TextFeatures.save")
+        check_readable(about, {"format", "mag2", "kind", "prompts", "sport", "source", "sha256"}, path)
+        weights = read_weights(folder / _FILES[0], about.get("sha256"))
+        if set(weights) != set(_SETS) or about.get("kind") != _KIND:
+            raise ValueError(f"{folder} holds no text features; give a folder that TextFeatures.save wrote")
+        prompts = about.get("prompts")
+        if prompts is not None:
+            try:
+                prompts = Prompts(**{name: tuple(map(str, prompts[name])) for name in _SETS})
+            except (KeyError, TypeError):
+                raise ValueError(f"{path} has prompts that are no lists of texts; save the features again") from None
+        return cls(**weights, prompts=prompts, sport=about.get("sport"), source=str(about.get("source", "given")))
 
     @classmethod
     def from_rows(
@@ -232,6 +286,11 @@ class TextFeatures:
         """
         if n_grades == self.n_grades:
             return self
+        if self.prompts is not None and self.prompts.grades != _standard_grades(self.n_grades):
+            raise ValueError(
+                f"these texts have {self.n_grades} grades of your own, {self.prompts.grades[0]!r} and so on, and "
+                f"{n_grades} are needed; make texts of {n_grades} grades, or the model with {self.n_grades}"
+            )
         have, fewer = grade_words(self.n_grades), grade_words(n_grades)
         absent = [word for word in fewer if word not in have]
         if absent:
@@ -264,6 +323,10 @@ class TextFeatures:
             return self
         visual, audio = controlled(self.visual, control, seed), controlled(self.audio, control, seed + 1)
         return replace(self, visual=visual, audio=audio, source=f"{self.source}, {control}")
+
+
+def _standard_grades(n_grades: int) -> tuple[str, ...]:
+    return tuple(f"{with_article(word)} performance" for word in GRADE_WORDS.get(n_grades, ()))
 
 
 @cache
