@@ -229,11 +229,11 @@ def make_prompts(
         visual=tuple(f"{visual_template} {action}" for action in actions),
         audio=tuple(f"{audio_template} {action}" for action in actions),
         audio_visual_grades=tuple(
-            f"{with_article(word)} performance {music}"
+            f"{with_article(f'{word} performance')} {music}"
             for word in words
             for music in ("without fitting music", "with fitting music")
         ),
-        grades=tuple(f"{with_article(word)} performance" for word in words),
+        grades=tuple(with_article(f"{word} performance") for word in words),
     )
 
 

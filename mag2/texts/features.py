@@ -326,7 +326,7 @@ class TextFeatures:
 
 
 def _standard_grades(n_grades: int) -> tuple[str, ...]:
-    return tuple(f"{with_article(word)} performance" for word in GRADE_WORDS.get(n_grades, ()))
+    return tuple(with_article(f"{word} performance") for word in GRADE_WORDS.get(n_grades, ()))
 
 
 @cache
