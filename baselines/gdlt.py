@@ -33,8 +33,8 @@ class GDLT(GradeDecoder):
         n_grades: prototypes N; 4, as released.
         dropout: in the transformer's layers; 0.3, the recipe that the MLAVL paper trains with.
         alpha, margin: weight and margin of the triplet loss; 1 and 1, as released.
-        released: changes nothing here, because the released code does what its paper says; taken so that all
-            baselines are built alike.
+        released: make the values W_n in float32 where the model is float64, as the released code does. Nothing else,
+            because the released code does what its paper says.
 
     Raises:
         ValueError: dim does not divide into n_heads, or there are fewer than two grades.
@@ -77,7 +77,9 @@ class GDLT(GradeDecoder):
         """
         grades = self.decode(visual)
         weights = grade_shares(grades, self.regressor)
-        values = torch.linspace(0, 1, weights.shape[1], dtype=weights.dtype, device=weights.device)
+        # The released values are made in float32: 1 / 3 is 1e-8 away from that of float64.
+        made_in = torch.float32 if self.released else weights.dtype
+        values = torch.linspace(0, 1, weights.shape[1], dtype=made_in, device=weights.device).to(weights.dtype)
         # A convex combination of numbers in [0, 1] leaves it only by rounding.
         score = (weights * values).sum(dim=1).clamp(max=1)
         return {"score": score, "grades": grades, "weights": weights}
