@@ -84,13 +84,18 @@ class PAMFN(nn.Module):
         mode = frozen_branches or ("train" if released else "eval")
         if mode not in MODES:
             raise ValueError(f"frozen_branches is {frozen_branches!r}; give one of {', '.join(MODES)}")
-        branches = {"released": released, "embedding_dropout": embedding_dropout, "dropout": branch_dropout}
-        self.model_r = ModalityBranch(in_dim=visual_dim, dim=dim, modality="visual", **branches)
-        self.model_f = ModalityBranch(in_dim=flow_dim, dim=dim, modality="flow", **branches)
-        self.model_a = ModalityBranch(in_dim=audio_dim, dim=dim, modality="audio", **branches)
-        for number in (1, 2, 3):
-            stage = MixedStage(dim, n_kinds, ms_heads, cm_heads, attention_dropout, number == 3, released)
-            self.add_module(f"stage{number}", stage)
+
+        def branch(in_dim: int, modality: str) -> ModalityBranch:
+            rates = {"embedding_dropout": embedding_dropout, "dropout": branch_dropout}
+            return ModalityBranch(in_dim=in_dim, dim=dim, modality=modality, released=released, **rates)
+
+        def stage(last: bool = False) -> MixedStage:
+            return MixedStage(dim, n_kinds, ms_heads, cm_heads, attention_dropout, last, released)
+
+        self.model_r = branch(visual_dim, "visual")
+        self.model_f = branch(flow_dim, "flow")
+        self.model_a = branch(audio_dim, "audio")
+        self.stage1, self.stage2, self.stage3 = stage(), stage(), stage(last=True)
         self.fc = nn.Sequential(
             nn.Dropout(fc_dropout),
             nn.Conv1d(3 * dim, dim // fc_reduction, 1),

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mag2.baselines.mbert import _LAYER, _MAPS, FactorisedMap, MBertLate, Rotation, SharedLayer
+from mag2.baselines.mbert import _LAYER, _MAPS, MBertLate
+from mag2.baselines.mbert_layer import FactorisedMap, Rotation, SharedLayer
 from tests.golden import golden, names
 
 LABEL = torch.tensor([0.2, 0.5, 0.9])
