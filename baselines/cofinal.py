@@ -28,9 +28,9 @@ class CoFInAl(GradeDecoder):
     """Score in two steps: a coarse score from the decoded grades, then one of 100 fine classes below it.
 
     The trunk is GDLT's. The shares s_n of the four grades, read by one regressor, give a coarse score
-    ``sum_n W_n s_n``; read by a second one, with other W_n, the coarse score seen from the top. The fine head
-    lets the grades attend to each other and maps them to a unit vector, whose nearest class is sought among
-    the 100 vectors of a fixed equiangular tight frame. Then
+    ``sum_n W_n s_n``; the shares read by a second one, with other W_n, give the reversed coarse score, which should
+    be 1 minus the first. In the fine head the grades attend to each other and are mapped to a unit vector; its class
+    is the nearest of the 100 vectors of a fixed equiangular tight frame. Then
     ``score = (coarse + 1 - coarse_reversed) / 2 + fine_class / 10000``, or ``coarse + fine_class / 10000``
     without the reversed branch.
 
@@ -223,12 +223,12 @@ class CoFInAl(GradeDecoder):
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_head, activate_regular_restrictions: must be said where they are not 1 and 3, as no weight tells
-                them; the second is `coarse_weights`.
+            n_head, activate_regular_restrictions: must be given where they are not 1 and 3, as no weight
+                shows them; the second is `coarse_weights`.
             dropout, alpha, margin, loss_align: they matter only for further training.
             etf_head: True; the fine head without a frame is not known to us.
             in_dim, hidden_dim, n_encoder, n_decoder, n_query: taken, since released configurations hold them,
-                and not used: the weights tell them.
+                and not used: the weights show them.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape, or a setting is not a known one.

@@ -14,7 +14,7 @@ from mag2.nn.triplet import grade_triplet
 class GDLT(GradeDecoder):
     """Decode how much of each grade a video shows, and average the grades' values by it.
 
-    Clips are projected and encoded; N learnable prototypes ask the decoder for one vector g_n per grade; then
+    Clips are projected and encoded; from them N learnable prototypes, as queries, decode one vector g_n per grade; then
     ``s_n = sigmoid(w_n . g_n + b_n)``, normalised to sum 1, and ``score = sum_n W_n s_n`` with
     ``W_n = (n - 1) / (N - 1)``.
 
@@ -117,10 +117,10 @@ class GDLT(GradeDecoder):
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_head: must be said where it is not 1: no weight tells it.
+            n_head: must be given where it is not 1: no weight shows it.
             dropout, alpha, margin: they matter only for further training.
             in_dim, hidden_dim, n_encoder, n_decoder, n_query: taken, since released configurations hold them,
-                and not used: the weights tell them.
+                and not used: the weights show them.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape.

@@ -1,6 +1,6 @@
 """M-BERT (Lee et al., "Parameter Efficient Multimodal Transformers for Video Representation Learning", ICLR 2021).
 
-As the comparisons of figure skating scores use it: fusion "late", behind features that are extracted already.
+As the comparisons of figure skating scores use it: fusion "late", on features that are extracted already.
 """
 
 import warnings
@@ -21,7 +21,7 @@ STREAMS = ("visual", "audio")
 
 
 class Embedding(nn.Module):
-    """Clips of one modality to tokens: projected, normed, behind a summary token, with positions, normed again.
+    """Clips of one modality to tokens: projected, normed, after a summary token, with positions, normed again.
 
     Shapes: (B, T, in_dim) -> (B, 1 + T, d), summary first.
     """
@@ -43,9 +43,9 @@ class Embedding(nn.Module):
 
 
 class MBertLate(nn.Module):
-    """Two streams of one BERT, one for sight and one for sound, that meet at the score alone.
+    """Two streams of one BERT, one for video and one for audio, that meet at the score alone.
 
-    Each modality's clips are embedded behind a summary token of their own (`Embedding`). Then `n_layers` post-norm
+    Each modality's clips are embedded after a summary token of their own (`Embedding`). Then `n_layers` post-norm
     BERT layers encode them. All layers and both modalities share one layer's weights, up to the factors: every matrix
     is ``x -> U Q_m (V_m x / |V_m x|) + b``, where V_m and the orthogonal Q_m are the modality's own (`FactorisedMap`).
 

@@ -100,7 +100,7 @@ class SkatingMixer(nn.Module):
         visual (B, T, K, visual_dim), or (B, T, visual_dim) where K is 1; audio (B, T, audio_dim), any T from 1. flow
         is accepted and not used. Videos that are shorter are padded at their end, with anything: lengths (B,), the
         number of real clips, or (B, 2), that of visual and that of audio clips; or clip_mask (B, T), True where a clip
-        is real. Returns
+        is real. With lengths of both, the tensors may differ in T. Returns
 
         - score (B,): on the label scale [0, 1]; raw with `released`;
         - features (B, d): the vector that the score is read from.
@@ -161,10 +161,11 @@ class SkatingMixer(nn.Module):
     ) -> dict[str, Tensor]:
         """Score a batch of videos; see the class for the entries."""
         visual, audio = self._checked(visual, audio)
-        each = _lengths(visual, lengths, clip_mask)  # (B, 2)
+        each = _lengths(visual, audio, lengths, clip_mask)  # (B, 2)
         if lengths is not None or clip_mask is not None:
-            longest = int(each.max())  # the released code pads no further, and its score depends on it
-            visual, audio = visual[:, :longest], audio[:, :longest]
+            # The released code pads as far as the longest video, and its score depends on that.
+            longest = int(each.max())
+            visual, audio = _padded(visual, longest), _padded(audio, longest)
         n_clips = visual.shape[1]
         shorter = each.min(dim=1).values  # (B,)
         if not self.released:
@@ -219,10 +220,10 @@ class SkatingMixer(nn.Module):
                 f"audio is {tuple(audio.shape)}; give SkatingMixer (videos, clips, {self.audio_dim}) with at least one "
                 "clip"
             )
-        if visual.shape[:2] != audio.shape[:2]:
+        if len(visual) != len(audio):
             raise ValueError(
-                f"SkatingMixer wants as many clips of each modality, got visual {tuple(visual.shape)} and audio "
-                f"{tuple(audio.shape)}; pad the shorter one and give lengths"
+                f"SkatingMixer wants as many videos of each modality, got visual {tuple(visual.shape)} and audio "
+                f"{tuple(audio.shape)}"
             )
         return visual, audio
 
@@ -276,34 +277,48 @@ class SkatingMixer(nn.Module):
         return model.eval()
 
 
-def _lengths(visual: Tensor, lengths: Tensor | None, clip_mask: Tensor | None) -> Tensor:
+def _padded(clips: Tensor, n_clips: int) -> Tensor:
+    """Cut or padded with zeros to that many clips."""
+    padding = clips.new_zeros(len(clips), max(n_clips - clips.shape[1], 0), *clips.shape[2:])
+    return torch.cat([clips[:, :n_clips], padding], dim=1)
+
+
+def _lengths(visual: Tensor, audio: Tensor, lengths: Tensor | None, clip_mask: Tensor | None) -> Tensor:
     """How many clips of each video are real, (B, 2): visual and audio.
 
     Raises:
-        ValueError: both are given; a shape or number that does not fit; a padded clip before a real one.
+        ValueError: both are given, or none where modalities differ; a shape or number that does not fit; a padded clip
+            before a real one.
     """
-    batch, n_clips = visual.shape[:2]
+    batch, given = len(visual), (visual.shape[1], audio.shape[1])
     if lengths is not None and clip_mask is not None:
         raise ValueError("SkatingMixer got lengths and clip_mask; give one of them")
+    if lengths is None and given[0] != given[1]:
+        raise ValueError(
+            f"SkatingMixer wants as many clips of each modality, got visual {tuple(visual.shape)} and audio "
+            f"{tuple(audio.shape)}; give lengths, ({batch}, 2), of visual and of audio clips"
+        )
     if clip_mask is not None:
-        if clip_mask.shape != (batch, n_clips) or clip_mask.dtype != torch.bool:
+        if clip_mask.shape != visual.shape[:2] or clip_mask.dtype != torch.bool:
             raise ValueError(
                 f"clip_mask is {clip_mask.dtype} {tuple(clip_mask.shape)}; give True or False for each clip, "
-                f"{(batch, n_clips)}"
+                f"{tuple(visual.shape[:2])}"
             )
         if (clip_mask[:, 1:] & ~clip_mask[:, :-1]).any():
             raise ValueError("clip_mask has a padded clip before a real one; pad videos at their end")
         lengths = clip_mask.sum(dim=1)
     if lengths is None:
-        return torch.full((batch, 2), n_clips, device=visual.device)
+        return torch.full((batch, 2), given[0], device=visual.device)
     lengths = torch.as_tensor(lengths, device=visual.device)
     if lengths.shape not in ((batch,), (batch, 2)) or lengths.is_floating_point():
         raise ValueError(
             f"lengths are {lengths.dtype} {tuple(lengths.shape)}; give a number of clips for each video, ({batch},), "
             f"or one of visual and one of audio clips, ({batch}, 2)"
         )
-    if lengths.min() < 1 or lengths.max() > n_clips:
-        raise ValueError(
-            f"lengths go from {lengths.min()} to {lengths.max()}; a video has 1 to {n_clips} real clips here"
-        )
-    return lengths.reshape(batch, -1).expand(-1, 2)
+    lengths = lengths.reshape(batch, -1).expand(-1, 2)
+    for modality, each, most in zip(("visual", "audio"), lengths.unbind(dim=1), given, strict=True):
+        if each.min() < 1 or each.max() > most:
+            raise ValueError(
+                f"{modality} lengths go from {each.min()} to {each.max()}; a video has 1 to {most} real clips here"
+            )
+    return lengths

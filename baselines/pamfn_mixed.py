@@ -18,7 +18,7 @@ class MomentAttention(nn.Module):
         dim: d. n_heads: heads, which divide d.
         dropout: on the attention weights, in training.
         released: mask tokens as the released code does, by -1e9 before the soft-max. Its gradient with respect to
-            `keep` is 1e9 times as large as that of the score. By default `keep` is a factor behind the exponential:
+            `keep` is 1e9 times as large as that of the score. By default `keep` is a factor of the exponential:
             the values are the same, the gradient is of the usual size.
 
     The released layer creates a LayerNorm and never uses it. It is kept so that released keys load, and frozen.

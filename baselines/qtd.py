@@ -81,7 +81,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, tgt: Tensor, memory: Tensor, pos: Tensor | None = None, query_pos: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Self-attention, cross-attention, feed-forward, each behind its own layer norm."""
+        """Self-attention, cross-attention, feed-forward, each after its own layer norm."""
         tokens = self.norm1(tgt)
         placed = _coded(tokens, query_pos)
         self_map = self.self_attn(placed, placed, tokens, need_weights=False)[0]
@@ -197,7 +197,7 @@ class QTD(nn.Module):
         dim: width of the model (1024, as released).
         n_queries: 68, as released for RG (48 for LOGO, 136 for Fis-V).
         n_layers: 2, as released.
-        n_heads: heads of both attentions (4: our choice, the sources at hand do not fix it).
+        n_heads: heads of both attentions (4, the value of the released configuration in the golden files).
         feed_forward: hidden width of the decoder's feed-forward part (1024, as released).
         query_var: standard deviation, in spite of the released name, of the normal distribution the queries
             start from (1, that of ``nn.Embedding``; released: 2 for RG, 0.5 for LOGO, 5 for Fis-V).

@@ -101,6 +101,15 @@ def test_released_a_shorter_video_has_a_score_that_depends_on_its_batch_and_by_d
 
 
 @pytest.mark.parametrize("released", [False, True])
+def test_modalities_may_be_padded_each_to_its_own_longest(released):
+    model = small(released=released).eval()
+    visual, audio = performances(length=7)
+    lengths = torch.tensor([[5, 7], [2, 2], [3, 6]])
+    apart = model(visual[:, :5], audio, lengths=lengths)["features"]
+    torch.testing.assert_close(apart, model(visual, audio, lengths=lengths)["features"])
+
+
+@pytest.mark.parametrize("released", [False, True])
 def test_padding_beyond_the_longest_video_changes_nothing(released):
     model = small(released=released).eval()
     visual, audio = performances(length=7)
@@ -314,8 +323,10 @@ def test_it_trains_under_autocast_and_compiles():
         (lambda m, v, a: m(v[..., :5], a), r"visual is .*give SkatingMixer \(videos, clips, video tokens, 12\)"),
         (lambda m, v, a: m(v[:, :0], a[:, :0]), "at least one clip"),
         (lambda m, v, a: m(v[:, :, 0], a), "visual has 1 tokens a clip and this SkatingMixer mixes 2"),
-        (lambda m, v, a: m(v, a[:, :5]), "as many clips of each modality.*pad the shorter one and give lengths"),
-        (lambda m, v, a: m(v, a, lengths=torch.tensor([7, 8, 1])), "a video has 1 to 7 real clips"),
+        (lambda m, v, a: m(v, a[:, :5]), r"as many clips of each modality.*give lengths, \(3, 2\)"),
+        (lambda m, v, a: m(v, a[:2]), "as many videos of each modality"),
+        (lambda m, v, a: m(v, a, lengths=torch.tensor([7, 8, 1])), "visual lengths go from 1 to 8; .* 1 to 7 real"),
+        (lambda m, v, a: m(v, a[:, :5], lengths=torch.tensor([7, 6, 5])), "audio lengths go from 5 to 7; .* 1 to 5"),
         (lambda m, v, a: m(v, a, lengths=torch.tensor([7, 1])), r"lengths are torch.int64 \(2,\)"),
         (lambda m, v, a: m(v, a, lengths=torch.ones(3)), r"lengths are torch.float32 \(3,\)"),
         (lambda m, v, a: m(v, a, clip_mask=torch.ones(3, 7)), r"True or False for each clip, \(3, 7\)"),
