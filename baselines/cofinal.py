@@ -28,9 +28,9 @@ class CoFInAl(GradeDecoder):
     """Score in two steps: a coarse score from the decoded grades, then one of 100 fine classes below it.
 
     The trunk is GDLT's. The shares s_n of the four grades, read by one regressor, give a coarse score
-    ``sum_n W_n s_n``; read by a second one, with other W_n, the coarse score seen from the top. The fine head
-    lets the grades attend to each other and maps them to a unit vector, whose nearest class is sought among
-    the 100 vectors of a fixed equiangular tight frame. Then
+    ``sum_n W_n s_n``; the shares read by a second one, with other W_n, give the reversed coarse score, which should
+    be 1 minus the first. In the fine head the grades attend to each other and are mapped to a unit vector; its class
+    is the nearest of the 100 vectors of a fixed equiangular tight frame. Then
     ``score = (coarse + 1 - coarse_reversed) / 2 + fine_class / 10000``, or ``coarse + fine_class / 10000``
     without the reversed branch.
 
@@ -48,21 +48,22 @@ class CoFInAl(GradeDecoder):
         in_dim: width of a clip; 1024, as released.
         dim: model width d; 256, as released. Feed-forward is 3d.
         n_heads: heads of the transformer; 1, the value of the released configuration in the golden files.
-            The attention over grades always has 4.
+            The attention over grades always has 4. Released for Fis-V: 7, at dim 448.
         n_encoder, n_decoder: layers; 1 and 2, as released.
         dropout: in the transformer's layers; 0.3, the recipe that the MLAVL paper trains with.
+        fine_dropout: on the weights of the attention over grades; 0.3 (released, fixed there).
         coarse_weights: which released set of W_n, 3 or 2 (``activate_regular_restrictions``); the numbers of
-            other settings are not known.
+            other settings are in no source at hand. Released: 2 for Ball and Hoop, 3 for the others.
         reversed_branch: False gives the released variant called ``cofinal_2``.
         loss_align: how the triplet loss names its classes, as released: 0 and 1 by grade (the same loss), 2
             gives every decoded grade of every video a class of its own.
         alpha, margin: weight and margin of the triplet loss; 1 and 1, as released.
         etf_seed: seed of the equiangular frame, a buffer that travels with the weights.
         released: True gives the behaviour of the released code, which departs from the above in four places.
-            Its attention over grades runs across the videos of the batch instead. One arg-max is taken over
-            batch x classes, and its index, up to 100 B - 1, is ``fine_class`` of every video. Evaluation
-            scores are not kept within [0, 1]. Labels lose a fine class to the rounding of float32: 0.0007
-            is class 6.
+            Its attention over grades runs across the videos of the batch instead; with one video, as the
+            authors test, it has one weight, which is 1. One arg-max is taken over batch x classes, and its index,
+            up to 100 B - 1, is ``fine_class`` of every video. Evaluation scores are not kept within [0, 1].
+            Labels lose a fine class to the rounding of float32: 0.0007 is class 6.
 
     Raises:
         ValueError: dim does not divide into the heads, or a setting is not one of the released ones.
@@ -81,6 +82,7 @@ class CoFInAl(GradeDecoder):
         n_encoder: int = 1,
         n_decoder: int = 2,
         dropout: float = 0.3,
+        fine_dropout: float = 0.3,
         coarse_weights: int = 3,
         reversed_branch: bool = True,
         loss_align: int = 1,
@@ -109,7 +111,8 @@ class CoFInAl(GradeDecoder):
         if reversed_branch:
             self.regressor_revert = nn.Linear(dim, n_grades)
         # Grades are (B, 4, d): without batch_first the attention runs along B. That is the released leak.
-        self.regi = nn.ModuleList([nn.MultiheadAttention(dim, FINE_HEADS, batch_first=not released)])
+        fine = nn.MultiheadAttention(dim, FINE_HEADS, fine_dropout, batch_first=not released)
+        self.regi = nn.ModuleList([fine])
         # The released head has no non-linearity between its two layers.
         head = nn.Sequential(nn.Flatten(), nn.Linear(n_grades * dim, dim), nn.Linear(dim, FINE_CLASSES))
         self.regressori = nn.ModuleList([head])
@@ -151,10 +154,11 @@ class CoFInAl(GradeDecoder):
         """
         one_per_video(label, output["score"])
         coarse, fine_class = self.targets(label)
-        coarse = coarse.to(output["coarse"].dtype)
-        terms = {"coarse": F.mse_loss(output["coarse"], coarse)}
+        kind = output["coarse"].dtype
+        terms = {"coarse": F.mse_loss(output["coarse"], coarse.to(kind))}
         if self.reversed_branch:
-            terms["coarse_reversed"] = F.mse_loss(output["coarse_reversed"], 1 - coarse)
+            # 1 - coarse is taken in float32, as released, and widened afterwards.
+            terms["coarse_reversed"] = F.mse_loss(output["coarse_reversed"], (1 - coarse).to(kind))
         fine = output["fine"]
         terms["fine"] = F.l1_loss(fine, self.etf_vec1.T[fine_class].to(fine.dtype))
         terms["triplet"] = self.alpha * self._triplet(output["grades"])
@@ -219,12 +223,12 @@ class CoFInAl(GradeDecoder):
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_head, activate_regular_restrictions: must be said where they are not 1 and 3, as no weight tells
-                them; the second is `coarse_weights`.
+            n_head, activate_regular_restrictions: must be given where they are not 1 and 3, as no weight
+                shows them; the second is `coarse_weights`.
             dropout, alpha, margin, loss_align: they matter only for further training.
             etf_head: True; the fine head without a frame is not known to us.
             in_dim, hidden_dim, n_encoder, n_decoder, n_query: taken, since released configurations hold them,
-                and not used: the weights tell them.
+                and not used: the weights show them.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape, or a setting is not a known one.

@@ -14,7 +14,7 @@ from mag2.nn.triplet import grade_triplet
 class GDLT(GradeDecoder):
     """Decode how much of each grade a video shows, and average the grades' values by it.
 
-    Clips are projected and encoded; N learnable prototypes ask the decoder for one vector g_n per grade; then
+    Clips are projected and encoded; from them N learnable prototypes, as queries, decode one vector g_n per grade; then
     ``s_n = sigmoid(w_n . g_n + b_n)``, normalised to sum 1, and ``score = sum_n W_n s_n`` with
     ``W_n = (n - 1) / (N - 1)``.
 
@@ -33,8 +33,8 @@ class GDLT(GradeDecoder):
         n_grades: prototypes N; 4, as released.
         dropout: in the transformer's layers; 0.3, the recipe that the MLAVL paper trains with.
         alpha, margin: weight and margin of the triplet loss; 1 and 1, as released.
-        released: changes nothing here, because the released code does what its paper says; taken so that all
-            baselines are built alike.
+        released: make the values W_n in float32 where the model is float64, as the released code does. Nothing else,
+            because the released code does what its paper says.
 
     Raises:
         ValueError: dim does not divide into n_heads, or there are fewer than two grades.
@@ -77,7 +77,9 @@ class GDLT(GradeDecoder):
         """
         grades = self.decode(visual)
         weights = grade_shares(grades, self.regressor)
-        values = torch.linspace(0, 1, weights.shape[1], dtype=weights.dtype, device=weights.device)
+        # The released values are made in float32: 1 / 3 is 1e-8 away from that of float64.
+        made_in = torch.float32 if self.released else weights.dtype
+        values = torch.linspace(0, 1, weights.shape[1], dtype=made_in, device=weights.device).to(weights.dtype)
         # A convex combination of numbers in [0, 1] leaves it only by rounding.
         score = (weights * values).sum(dim=1).clamp(max=1)
         return {"score": score, "grades": grades, "weights": weights}
@@ -115,10 +117,10 @@ class GDLT(GradeDecoder):
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_head: must be said where it is not 1: no weight tells it.
+            n_head: must be given where it is not 1: no weight shows it.
             dropout, alpha, margin: they matter only for further training.
             in_dim, hidden_dim, n_encoder, n_decoder, n_query: taken, since released configurations hold them,
-                and not used: the weights tell them.
+                and not used: the weights show them.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape.

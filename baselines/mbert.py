@@ -1,110 +1,86 @@
-"""M-BERT, late fusion (Lee et al., "Parameter Efficient Multimodal Transformers for Video Representation Learning",
-ICLR 2021), as the comparisons of figure skating scores use it.
+"""M-BERT (Lee et al., "Parameter Efficient Multimodal Transformers for Video Representation Learning", ICLR 2021).
+
+As the comparisons of figure skating scores use it: fusion "late", on features that are extracted already.
 """
 
+import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.baselines.inputs import at_least_one, sight_and_sound
+from mag2.baselines.mbert_layer import EPS, SharedLayer
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
-PAPER_RANK = 128
-"""The rank at which the decomposed matrices of three transformers count the paper's 4 million parameters."""
+FUSIONS = ("late", "mid")
+STREAMS = ("visual", "audio")
 
 
-class Bert(nn.Module):
-    """One transformer: a single layer, applied `n_layers` times, whose matrices are ``U diag(s) V^T``.
+class Embedding(nn.Module):
+    """Clips of one modality to tokens: projected, normed, after a summary token, with positions, normed again.
 
-    U is the caller's, the same for all transformers; s and V are this transformer's own. Pre-norm layers with GELU,
-    and a LayerNorm at the end. No bias on the keys: the soft-max would not see it.
-
-    Shapes:
-        tokens (B, S, d); shared as `shared_factors` makes it; real (B, S), True where a token may be listened to;
-        returns (B, S, d).
+    Shapes: (B, T, in_dim) -> (B, 1 + T, d), summary first.
     """
 
-    def __init__(self, *, dim: int, n_heads: int, n_layers: int, feed_forward: int, rank: int, dropout: float):
+    def __init__(self, in_dim: int, dim: int, n_positions: int, dropout: float):
         super().__init__()
-        self.n_heads, self.n_layers = n_heads, n_layers
-        shapes = matrix_shapes(dim, feed_forward)
-        # The same layer adds to the tokens time and again, and in the same direction: together as much as one would.
-        adds = {"out": 1 / n_layers, "down": 1 / n_layers}
-        self.scales = nn.ParameterDict({name: torch.full((rank,), adds.get(name, 1.0)) for name in shapes})
-        self.factors = nn.ParameterDict(
-            {name: torch.randn(width, rank) / width**0.5 for name, (_, width) in shapes.items()}
-        )
-        self.biases = nn.ParameterDict({name: torch.zeros(out) for name, (out, _) in shapes.items() if name != "key"})
-        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(in_dim, dim)
+        self.project_norm = nn.LayerNorm(dim, eps=EPS)
+        self.summary = nn.Parameter(0.02 * torch.randn(dim))
+        self.positions = nn.Parameter(0.02 * torch.randn(n_positions, dim))
+        self.norm = nn.LayerNorm(dim, eps=EPS)
         self.dropout = nn.Dropout(dropout)
 
-    def matrices(self, shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each matrix of the layer, (out, in)."""
-        return {name: (shared[name] * self.scales[name]) @ factor.T for name, factor in self.factors.items()}
-
-    def forward(self, tokens: Tensor, shared: Mapping[str, Tensor], real: Tensor | None = None) -> Tensor:
-        """Encode."""
-        matrices = self.matrices(shared)
-        heard = None if real is None else real[:, None, None]  # (B, 1, 1, S), for all heads and queries
-        for _ in range(self.n_layers):
-            tokens = tokens + self.dropout(self._attend(self.attention_norm(tokens), matrices, heard))
-            hidden = F.gelu(self._linear("up", self.feed_forward_norm(tokens), matrices))
-            tokens = tokens + self.dropout(self._linear("down", hidden, matrices))
-        return self.norm(tokens)
-
-    def _linear(self, name: str, x: Tensor, matrices: Mapping[str, Tensor]) -> Tensor:
-        return F.linear(x, matrices[name], self.biases.get(name))
-
-    def _attend(self, x: Tensor, matrices: Mapping[str, Tensor], heard: Tensor | None) -> Tensor:
-        query, key, value = (
-            self._linear(name, x, matrices).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, h, S, d / h)
-            for name in ("query", "key", "value")
-        )
-        attended = F.scaled_dot_product_attention(query, key, value, heard)
-        return self._linear("out", attended.transpose(1, 2).flatten(2), matrices)
+    def forward(self, clips: Tensor) -> Tensor:
+        """Embed."""
+        projected = self.project_norm(self.project(clips))
+        tokens = torch.cat([self.summary.expand(len(clips), 1, -1), projected], dim=1)
+        return self.dropout(self.norm(tokens + self.positions[: tokens.shape[1]]))
 
 
 class MBertLate(nn.Module):
-    """One transformer for sight, one for sound, then a third for the tokens of both; two summary tokens give the score.
+    """Two streams of one BERT, one for video and one for audio, that meet at the score alone.
 
-    Each modality's clips are projected, get a code of their place and stand behind a learnable summary token; the
-    joint transformer hears all 2 (T + 1) encoded tokens, marked by their modality. The score is a sigmoid of a linear
-    map of its two summary tokens.
+    Each modality's clips are embedded after a summary token of their own (`Embedding`). Then `n_layers` post-norm
+    BERT layers encode them. All layers and both modalities share one layer's weights, up to the factors: every matrix
+    is ``x -> U Q_m (V_m x / |V_m x|) + b``, where V_m and the orthogonal Q_m are the modality's own (`FactorisedMap`).
 
-    From the paper, as we know it: the three transformers and their size (6 layers, width 768, 12 heads), summary
-    tokens, a code of place; matrices decomposed as ``U diag(s) V^T`` with U shared by all three transformers and s
-    and V by the layers of one, which takes their 128 million parameters to some 4 million.
-    Ours, as the details of the comparison were not at hand: that "late" means joint layers on separately encoded
-    modalities (with ``n_joint=0`` they meet at the score alone); the rank, which is the one that gives 4 million; a
-    diagonal s, norms and biases shared by a transformer's layers; pre-norm, which trains without warm-up; the same
-    codes of place for both modalities; training for the score from scratch, where the paper pre-trains on
-    unlabelled video.
+    The trunk, up to the encoded tokens, equals the released code number for number. The head and the loss are ours,
+    since no source says how the comparison of figure skating scores (Table 6) made a score of it: a sigmoid of a
+    linear map of the two summary tokens, and its squared error. So is training for the score from scratch, where the
+    paper pre-trains on unlabelled video.
+
+    With ``fusion="mid"`` `n_joint` further layers encode the tokens of both modalities together, as a third stream
+    of the same layer with factors of its own; an embedding of the modality is added to the tokens before, and they are
+    normed. That the joint stream shares U is the paper's; what is added and normed before it is our reading.
 
     Shapes:
-        visual (B, T, visual_dim), audio (B, T, audio_dim), 1 <= T <= max_len; flow is taken, as every model takes
-        it, and not read. clip_mask (B, T), True where a clip is real: no token listens to another. Returns
+        visual (B, T, visual_dim), audio (B, T, audio_dim), 1 <= T <= max_len; flow is accepted and not used.
+        clip_mask (B, T), True where a clip is real: no token attends to another. Returns
 
         - score (B,): in [0, 1];
-        - visual_summary, audio_summary (B, d): the summary tokens that the score is read from.
+        - visual_tokens, audio_tokens (B, 1 + T, d): the encoded tokens, summary first.
 
     Args:
         visual_dim, audio_dim: widths of a clip; 768 and 768, TimeSformer and AST features.
-        dim: model width d; 768 (paper).
-        n_heads: attention heads; 12 (paper).
-        n_layers: layers of the visual and of the audio transformer; 6 (paper).
-        n_joint: layers of the joint transformer; 6 (paper). 0 leaves it out.
-        feed_forward: hidden width of the feed-forward part; 4 dim, as in BERT.
-        rank: of every matrix; 128, or dim where that is less.
-        max_len: places there are codes for; 512, as in BERT.
-        dropout: 0.1, as in BERT: on the tokens and on what a layer adds to them. None on the attention (ours): torch
-            has no fused attention with it on a CPU.
+        dim: model width d; 768 (released).
+        n_heads: attention heads; 12 (released).
+        n_layers: layers of each modality; 6 (released).
+        feed_forward: hidden width of the feed-forward part; 4 dim, 3072 (released).
+        rank: r of every matrix; 128 (released), or dim where that is less.
+        max_len: clips that there are positions for; 512, our choice.
+        dropout: on the embedded tokens, and on what a layer adds to them; 0.1 (released).
+        attention_dropout: on the attention weights; 0.1 (released).
+        fusion: "late" (released), or "mid".
+        n_joint: joint layers of "mid"; 6 (paper).
 
     Raises:
         ValueError: no audio; clips of another shape, or too many; audio and visual of different length; a size that
-            cannot be built.
+            cannot be built; an unknown fusion.
     """
 
     def __init__(
@@ -115,34 +91,32 @@ class MBertLate(nn.Module):
         dim: int = 768,
         n_heads: int = 12,
         n_layers: int = 6,
-        n_joint: int = 6,
         feed_forward: int | None = None,
         rank: int | None = None,
         max_len: int = 512,
         dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        fusion: str = "late",
+        n_joint: int = 6,
     ):
         super().__init__()
         feed_forward = 4 * dim if feed_forward is None else feed_forward
-        rank = min(dim, PAPER_RANK) if rank is None else rank
-        at_least_one(dim=dim, n_heads=n_heads, n_layers=n_layers, feed_forward=feed_forward, rank=rank, max_len=max_len)
-        if n_joint < 0:
-            raise ValueError(f"n_joint is {n_joint}; give 0 for no joint layers, or how many")
+        rank = min(dim, 128) if rank is None else rank
+        sizes = {"dim": dim, "n_heads": n_heads, "feed_forward": feed_forward, "rank": rank}
+        at_least_one(**sizes, n_layers=n_layers, max_len=max_len, n_joint=n_joint)
         if dim % n_heads:
             raise ValueError(f"dim {dim} does not divide into {n_heads} heads; give n_heads that divides dim")
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion is {fusion!r}; give one of {', '.join(FUSIONS)}")
         self.visual_dim, self.audio_dim, self.max_len = visual_dim, audio_dim, max_len
-
-        def bert(n_layers: int) -> Bert:
-            return Bert(
-                dim=dim, n_heads=n_heads, n_layers=n_layers, feed_forward=feed_forward, rank=rank, dropout=dropout
-            )
-
-        self.shared = shared_factors(dim, feed_forward, rank)
-        self.embed_visual, self.embed_audio = nn.Linear(visual_dim, dim), nn.Linear(audio_dim, dim)
-        self.summaries = nn.Parameter(0.02 * torch.randn(2, dim))
-        self.places = nn.Parameter(0.02 * torch.randn(max_len, dim))
-        self.encode_visual, self.encode_audio = bert(n_layers), bert(n_layers)
-        self.encode_both = bert(n_joint) if n_joint else None
-        self.modalities = nn.Parameter(0.02 * torch.randn(2, 1, dim)) if n_joint else None
+        self.n_layers, self.n_joint, self.fusion = n_layers, n_joint, fusion
+        self.embed_visual = Embedding(visual_dim, dim, max_len + 1, dropout)
+        self.embed_audio = Embedding(audio_dim, dim, max_len + 1, dropout)
+        n_streams = len(STREAMS) + (fusion == "mid")
+        self.layer = SharedLayer(n_streams=n_streams, **sizes, dropout=dropout, attention_dropout=attention_dropout)
+        if fusion == "mid":
+            self.modalities = nn.Parameter(0.02 * torch.randn(len(STREAMS), 1, dim))
+            self.joint_norm = nn.LayerNorm(dim, eps=EPS)
         self.dropout = nn.Dropout(dropout)
         self.regressor = nn.Linear(2 * dim, 1)
 
@@ -160,18 +134,16 @@ class MBertLate(nn.Module):
             raise ValueError(f"MBertLate got {visual.shape[1]} clips and knows {self.max_len} places; give max_len")
         # The summary token is always there.
         real = None if clip_mask is None else F.pad(clip_mask, (1, 0), value=True)
-        seen = self.encode_visual(self._tokens(self.embed_visual(visual), self.summaries[0]), self.shared, real)
-        heard = self.encode_audio(self._tokens(self.embed_audio(audio), self.summaries[1]), self.shared, real)
-        if self.encode_both is not None and self.modalities is not None:
-            both = torch.cat([seen + self.modalities[0], heard + self.modalities[1]], dim=1)
-            both = self.encode_both(both, self.shared, None if real is None else real.repeat(1, 2))
-            seen, heard = both.chunk(2, dim=1)
-        summaries = torch.cat([seen[:, 0], heard[:, 0]], dim=-1)
+        tokens = torch.stack([self.embed_visual(visual), self.embed_audio(audio)])  # (2, B, 1 + T, d)
+        tokens = self.layer(tokens, self.n_layers, slice(0, 2), real)
+        if self.fusion == "mid":
+            tokens = self._joined(tokens, real)
+        summaries = torch.cat([tokens[0, :, 0], tokens[1, :, 0]], dim=-1)
         score = self.regressor(self.dropout(summaries)).flatten().sigmoid()
-        return {"score": score, "visual_summary": seen[:, 0], "audio_summary": heard[:, 0]}
+        return {"score": score, "visual_tokens": tokens[0], "audio_tokens": tokens[1]}
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score, ``mse``, which is all of ``total``.
+        """The squared error of the score (ours), ``mse``, which is all of ``total``.
 
         Raises:
             ValueError: label is not (B,).
@@ -179,19 +151,103 @@ class MBertLate(nn.Module):
         mse = F.mse_loss(output["score"], one_per_video(label, output["score"]))
         return {"total": mse, "mse": mse}
 
-    def _tokens(self, clips: Tensor, summary: Tensor) -> Tensor:
-        """(B, T, d) -> (B, T + 1, d): the summary token, then the clips with their places."""
-        placed = clips + self.places[: clips.shape[1]]
-        return self.dropout(torch.cat([summary.expand(len(clips), 1, -1), placed], dim=1))
+    def _joined(self, tokens: Tensor, real: Tensor | None) -> Tensor:
+        """Encode the tokens of both modalities as one sequence, (2, B, S, d) -> the same."""
+        marked = tokens + self.modalities[:, None]
+        both = self.dropout(self.joint_norm(torch.cat(marked.unbind(), dim=1)))
+        both = self.layer(both[None], self.n_joint, slice(2, 3), None if real is None else real.repeat(1, 2))
+        return torch.stack(both[0].chunk(2, dim=1))
+
+    @classmethod
+    def from_released(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        n_heads: int = 12,
+        n_layers: int = 6,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        **sizes: Any,
+    ) -> "MBertLate":
+        """The trunk of a released `AVBert` with late fusion, in evaluation mode, below a fresh head.
+
+        The trunk's keys are loaded. Others, as those of the convolutional networks before it, are left out with a
+        warning that names them.
+
+        Args:
+            state_dict: the authors' weights, with or without the prefix ``module.``.
+            n_heads, n_layers: must be given where they are not 12 and 6: the weights are shared and do not show them.
+            dropout, attention_dropout: they matter only for further training.
+            sizes: dim, feed_forward, rank, visual_dim, audio_dim; accepted and ignored, as the weights show them.
+
+        Raises:
+            ValueError: a key is missing or of another shape, or the checkpoint is of another fusion.
+        """
+        del sizes
+        weights = without_prefix(state_dict)
+        ours, read = _our_weights(weights)
+        left_out = sorted(weights.keys() - read)
+        if left_out:
+            warnings.warn(
+                f"MBertLate left out {len(left_out)} weights that are not of the released trunk, such as {left_out[0]}",
+                stacklevel=2,
+            )
+        dim, visual_dim = ours["embed_visual.project.weight"].shape
+        model = cls(
+            visual_dim=visual_dim,
+            audio_dim=ours["embed_audio.project.weight"].shape[1],
+            dim=dim,
+            n_heads=n_heads,
+            n_layers=n_layers,
+            feed_forward=ours["layer.maps.up.shared.bias"].shape[0],
+            rank=ours["layer.maps.query.own"].shape[1],
+            max_len=ours["embed_visual.positions"].shape[0] - 1,
+            dropout=dropout,
+            attention_dropout=attention_dropout,
+        )
+        load_strictly(model, ours | model.regressor.state_dict(prefix="regressor."))
+        return model.eval()
 
 
-def matrix_shapes(dim: int, feed_forward: int) -> dict[str, tuple[int, int]]:
-    """The matrices of a layer, (out, in)."""
-    attention = dict.fromkeys(("query", "key", "value", "out"), (dim, dim))
-    return {**attention, "up": (feed_forward, dim), "down": (dim, feed_forward)}
+_LAYER = "transformer.encoder.albert_layer_groups.0.albert_layers.0."
+_MAPS = {
+    "query": "attention.factor_query",
+    "key": "attention.factor_key",
+    "value": "attention.factor_value",
+    "out": "attention.factor_dense",
+    "up": "factor_ffn",
+    "down": "factor_ffn_output",
+}
 
 
-def shared_factors(dim: int, feed_forward: int, rank: int) -> nn.ParameterDict:
-    """U (out, rank) of every matrix: with a scale of 1 and V as `Bert` starts it, entries have variance 1 / in."""
-    shapes = matrix_shapes(dim, feed_forward)
-    return nn.ParameterDict({name: torch.randn(out, rank) / rank**0.5 for name, (out, _) in shapes.items()})
+def _our_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
+    """The trunk of a released state dict under our keys, and the released keys that were read."""
+    if f"{_LAYER}{_MAPS['query']}.ms{len(STREAMS)}_linear.weight" in weights:
+        raise ValueError("this checkpoint has factors of a joint stream; only checkpoints of late fusion load")
+    ours: dict[str, Tensor] = {}
+    read: set[str] = set()
+
+    def get(key: str) -> Tensor:
+        read.add(key)
+        return need(weights, key)
+
+    def copy(theirs: str, name: str) -> None:
+        for kind in ("weight", "bias"):
+            ours[f"{name}.{kind}"] = get(f"{theirs}.{kind}")
+
+    for number, stream in enumerate(STREAMS):
+        copy(f"{stream}_fc", f"embed_{stream}.project")
+        copy(f"{stream}_norm", f"embed_{stream}.project_norm")
+        copy(f"single_{stream}_embeddings.LayerNorm", f"embed_{stream}.norm")
+        ours[f"embed_{stream}.positions"] = get(f"single_{stream}_embeddings.position_embeddings.weight")
+        ours[f"embed_{stream}.summary"] = get("summary_encoding.bos_embeddings.weight")[number]
+    copy(f"{_LAYER}attention.LayerNorm", "layer.attention_norm")
+    copy(f"{_LAYER}full_layer_layer_norm", "layer.feed_forward_norm")
+    for name, theirs in _MAPS.items():
+        copy(f"{_LAYER}{theirs}.s_linear", f"layer.maps.{name}.shared")
+        own = [get(f"{_LAYER}{theirs}.ms{m}_linear.weight") for m in range(len(STREAMS))]
+        ours[f"layer.maps.{name}.own"] = torch.stack(own)
+        # Their Q is exp(A - A^T) of the upper triangle, applied as x @ Q; ours of the lower one, applied as Q x.
+        skew = [get(f"{_LAYER}{theirs}.orthogonal_ms{m}_linear.A").mT for m in range(len(STREAMS))]
+        ours[f"layer.maps.{name}.rotation.parametrizations.weight.original"] = torch.stack(skew)
+    return ours, read

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mag2.baselines.transformer import one_per_video
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
-# The released letters of the modalities.
+# Letters of the modalities in released arguments.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
 EMBEDDING = 512  # width between the two maps of the embedding, fixed in the released code
 
@@ -18,7 +18,7 @@ EMBEDDING = 512  # width between the two maps of the embedding, fixed in the rel
 class Stage(nn.Module):
     """Two convolutions over time with a residual, ``x + gelu(BN(conv(gelu(BN(conv(x))))))``, then half the length.
 
-    Shapes: (B, d, T) -> (B, d, T // 2), or (B, d, 1) where `last`: the mean over what time is left.
+    Shapes: (B, d, T) -> (B, d, T // 2), or (B, d, 1) where `last`: the mean over the remaining time.
     """
 
     def __init__(self, dim: int, last: bool = False):
@@ -44,8 +44,9 @@ class ModalityBranch(nn.Module):
         in_dim: width of the features; 1024 (visual, flow) and 768 (audio) in the released configurations.
         dim: d, 256 (released).
         modality: "visual", "flow" or "audio": which of the three inputs it reads.
-        dropout: before the score, 0.5 (released).
-        released: the branch is sound as released; the flag is kept for `from_released`.
+        embedding_dropout, dropout: at the end of the embedding and before the score; 0.3 and 0.5 (released).
+        released: changes nothing here, because the released branch does what its paper says; taken so that all
+            baselines are built alike.
 
     Raises:
         ValueError: an unknown modality; no features of its modality; features of another shape.
@@ -57,6 +58,7 @@ class ModalityBranch(nn.Module):
         in_dim: int = 1024,
         dim: int = 256,
         modality: str = "visual",
+        embedding_dropout: float = 0.3,
         dropout: float = 0.5,
         released: bool = False,
     ):
@@ -71,6 +73,7 @@ class ModalityBranch(nn.Module):
             nn.Conv1d(EMBEDDING, dim, 1),
             nn.BatchNorm1d(dim),
             nn.ReLU(),
+            nn.Dropout(embedding_dropout),
         )
         self.stage1, self.stage2, self.stage3 = Stage(dim), Stage(dim), Stage(dim, last=True)
         self.fc = nn.Sequential(nn.Dropout(dropout), nn.Conv1d(dim, 1, 1))
@@ -83,8 +86,8 @@ class ModalityBranch(nn.Module):
         score = torch.sigmoid(self.fc(features[-1])).flatten()
         return {"score": score, **{f"features_{i}": feature for i, feature in enumerate(features)}}
 
-    def features(self, clips: Tensor | None, stages: int = 3) -> list[Tensor]:
-        """The embedding and the outputs of the first stages, each (B, d, time left)."""
+    def features(self, clips: Tensor | None) -> list[Tensor]:
+        """The four levels: the embedding and the outputs of the three stages, each (B, d, time left)."""
         if clips is None:
             raise ValueError(f"this branch of PAMFN wants {self.modality} features")
         if clips.dim() == 4:
@@ -95,7 +98,7 @@ class ModalityBranch(nn.Module):
                 f"got {tuple(clips.shape)}"
             )
         outputs = [self.embedding(clips.transpose(1, 2))]
-        for stage in (self.stage1, self.stage2, self.stage3)[:stages]:
+        for stage in (self.stage1, self.stage2, self.stage3):
             outputs.append(stage(outputs[-1]))
         return outputs
 

@@ -1,8 +1,8 @@
-"""QTD, "Interpretable Long-term Action Quality Assessment" (Dong et al., BMVC 2024): queries read a video.
+"""QTD, "Interpretable Long-term Action Quality Assessment" (Dong et al., BMVC 2024): queries decode a video.
 
 Released as two modules, the query-transformer decoder (``TQN``) and the weighted evaluator
 (``Evaluator_weighted``). Here they are one model: the decoder's names stay at the top level, the evaluator
-lies under ``evaluator``.
+is under ``evaluator``.
 """
 
 import math
@@ -52,10 +52,10 @@ class PositionalCode(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One pre-norm decoder layer, which also hands out what its two attentions returned.
+    """One pre-norm decoder layer, which also returns the outputs of its two attentions.
 
-    torch's own layer has these weights under these names, but no place for codes that are added to queries
-    and keys alone, and it keeps the attentions' outputs to itself, which the consistency loss compares.
+    torch's own layer has these weights under these names. But it takes no codes that are added to queries and
+    keys alone, and it does not return the outputs of its attentions, which the consistency loss compares.
 
     Shapes (sequence first, as torch's decoder and the released one):
         tgt (Q, B, d), memory (T, B, d), pos (T, 1, d) and query_pos (Q, 1, d) or None;
@@ -81,7 +81,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, tgt: Tensor, memory: Tensor, pos: Tensor | None = None, query_pos: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Self-attention, cross-attention, feed-forward, each behind its own layer norm."""
+        """Self-attention, cross-attention, feed-forward, each after its own layer norm."""
         tokens = self.norm1(tgt)
         placed = _coded(tokens, query_pos)
         self_map = self.self_attn(placed, placed, tokens, need_weights=False)[0]
@@ -174,9 +174,9 @@ class Evaluator(nn.Module):
 
 
 class QTD(nn.Module):
-    """QTD (Dong et al., BMVC 2024): learned queries decode the clips, each votes on the score.
+    """QTD (Dong et al., BMVC 2024): learned queries decode the clips, and each has a share in the score.
 
-    A pre-norm decoder reads the clips with Q queries; an evaluator gives every decoded query a score and a
+    A pre-norm decoder decodes Q queries from the clips; an evaluator gives every decoded query a score and a
     weight; the score is their weighted sum. Training adds to the squared error a divergence between how
     similar the queries are after self-attention and after cross-attention (`attention_consistency`).
 
@@ -188,25 +188,25 @@ class QTD(nn.Module):
         - features (B, Q, d): decoded queries;
         - query_scores (B, Q), query_weights (B, Q): what the score is the weighted sum of;
         - self_map_{i}, cross_map_{i} (B, Q, d), i = 0..n_layers-1: outputs of layer i's two attentions.
-          The layer needs them anyway; the similarities between queries are first computed in `loss`.
+          The similarities between queries are computed from them in `loss`.
 
     Args:
         in_dim: width of the clip features (1024, as released). Where it is not `dim`, a linear layer
             ``in_proj`` maps the features to the model's width (our decision: the released model takes
             features of its own width only, FS1000's are 768 wide). Where it is, there is no such layer.
         dim: width of the model (1024, as released).
-        n_queries: 68, as released.
+        n_queries: 68, as released for RG (48 for LOGO, 136 for Fis-V).
         n_layers: 2, as released.
-        n_heads: heads of both attentions (4: our choice, the sources at hand do not fix it).
+        n_heads: heads of both attentions (4, the value of the released configuration in the golden files).
         feed_forward: hidden width of the decoder's feed-forward part (1024, as released).
         query_var: standard deviation, in spite of the released name, of the normal distribution the queries
-            start from (1, that of ``nn.Embedding``).
+            start from (1, that of ``nn.Embedding``; released: 2 for RG, 0.5 for LOGO, 5 for Fis-V).
         positional: which tokens get the sinusoidal code, "query" (default), "query_memory", "memory" or
             "none". The code is added to attention queries and keys, never to values.
         max_len: places the code has (512, longer than any data set here; our choice).
-        dropout: 0.1, that of torch's decoder layer; our choice.
-        noise: standard deviation of normal noise on the predicted scores in the training loss. The released
-            scripts add noise there; how much is not known here, so it is off (0) and normal by our choice.
+        dropout: of the decoder layers and of the weights of both attentions; 0.7 (released).
+        noise: standard deviation of normal noise on the predicted scores in the training loss; 0. The released
+            configurations have 0.05 for RG and Fis-V and 0 for LOGO.
         attention_weight: weight of the consistency term in the loss (1, as released).
         released: behave as the released code does. The queries are drawn anew at every forward, also in
             evaluation, if `query_var` is not 1; the code of the queries has sample 0's queries added, that
@@ -234,7 +234,7 @@ class QTD(nn.Module):
         query_var: float = 1.0,
         positional: str = "query",
         max_len: int = 512,
-        dropout: float = 0.1,
+        dropout: float = 0.7,
         noise: float = 0.0,
         attention_weight: float = 1.0,
         released: bool = False,
@@ -287,6 +287,8 @@ class QTD(nn.Module):
         H: int,
         pe: str,
         query_var: float,
+        dropout: float = 0.7,
+        noise: float = 0.0,
         d_model: int | None = None,
         N: int | None = None,
         num_queries: int | None = None,
@@ -302,8 +304,10 @@ class QTD(nn.Module):
             H: number of heads, which the weights do not show.
             pe: "query_memory_pe", "query_pe", "memory_pe" or "no".
             query_var: as the model was built with; if not 1 the queries are drawn anew at every forward.
+            dropout, noise: they matter only for further training; noise also in the loss of evaluation mode. The
+                released configurations have dropout 0.7, and noise 0.05 (RG, Fis-V) or 0 (LOGO).
             d_model, N, num_queries, max_len: width, layers, queries, places of the code. Accepted and
-                ignored: the weights tell.
+                ignored: the weights show them.
 
         Raises:
             ValueError: keys are missing, unexpected or of the wrong shape; an unknown `pe`.
@@ -321,6 +325,8 @@ class QTD(nn.Module):
             n_heads=H,
             feed_forward=need(weights, "decoder.layers.0.linear1.weight").shape[0],
             query_var=query_var,
+            dropout=dropout,
+            noise=noise,
             positional=RELEASED_POSITIONAL[pe],
             max_len=need(weights, "pos_encoder.pe").shape[1],
             released=True,
@@ -331,14 +337,14 @@ class QTD(nn.Module):
         return model.eval()
 
     def forward(self, visual: Tensor, audio: Tensor | None = None, flow: Tensor | None = None) -> dict[str, Tensor]:
-        """Score each video of (B, T, in_dim); see the class for what comes back."""
+        """Score each video of (B, T, in_dim); see the class for the entries."""
         if visual.dim() != 3 or visual.shape[2] != self.in_dim or visual.numel() == 0:
             raise ValueError(f"QTD wants features (B, T, {self.in_dim}), got {tuple(visual.shape)}")
         clips = visual if self.in_proj is None else self.in_proj(visual)
         memory = clips.transpose(0, 1)  # (T, B, d)
         queries = self.query_embed.weight[:, None].expand(-1, visual.shape[0], -1)  # (Q, B, d)
         if self.released and self.query_var != 1:
-            # The released draw overwrites them behind autograd's back, so query_embed keeps its gradient.
+            # The released draw overwrites them without autograd's knowledge, so query_embed keeps its gradient.
             queries = self.draw_queries(queries.detach()) + (queries - queries.detach())
 
         codes_queries = self.query_positions and "query" in self.positional
@@ -376,7 +382,7 @@ class QTD(nn.Module):
         if label.shape != score.shape:
             raise ValueError(f"QTD's loss wants labels {tuple(score.shape)}, got {tuple(label.shape)}")
         if self.noise and (self.training or self.released):
-            score = score + self.noise * torch.randn_like(score)
+            score = score + self.draw_noise(score)
         mse = (score - label).square().mean()  # in the wider of the two dtypes
 
         divergence = torch.stack(
@@ -392,6 +398,10 @@ class QTD(nn.Module):
         """Fresh queries (Q, B, d), N(0, query_var) per sample, for ``released``; override it to fix them."""
         return torch.randn_like(queries) * self.query_var
 
+    def draw_noise(self, score: Tensor) -> Tensor:
+        """Noise (B,), N(0, noise), that the loss adds to the scores; override it to fix it."""
+        return torch.randn_like(score) * self.noise
+
     def _positions(self, tokens: Tensor) -> Tensor:
         """The code (S, 1, d) of tokens (S, B, d); ``released`` adds sample 0's tokens themselves."""
         code = self.pos_encoder(tokens.shape[0])
@@ -399,9 +409,9 @@ class QTD(nn.Module):
 
 
 def query_relations(attended: Tensor) -> Tensor:
-    """How alike each two queries are, as log-probabilities: log soft-max of their dot products over d.
+    """The similarity of each two queries as log-probabilities: log soft-max of their dot products over d.
 
-    The products are divided by the width d itself, not by its root, as released.
+    The products are divided by the width d, not by its square root, as released.
 
     Shapes: attended (B, Q, d), an attention's output; returns (B, Q, Q), the exponentials of a row sum to 1.
     Half precision becomes float32: the divergence is a small difference of these numbers.
@@ -413,8 +423,8 @@ def query_relations(attended: Tensor) -> Tensor:
 def attention_consistency(self_map: Tensor, cross_map: Tensor) -> Tensor:
     """The divergence KL(cross || self) of the query relations after the two attentions of one layer.
 
-    What queries have in common in the video is what self-attention should see in them; the gradient
-    reaches both sides, as released.
+    Queries that attend to similar clips should be similar to self-attention too. The gradient reaches both
+    sides, as released.
 
     Shapes: self_map, cross_map (B, Q, d); returns one divergence per query, (B, Q).
     """
@@ -427,7 +437,7 @@ def _coded(tokens: Tensor, code: Tensor | None) -> Tensor:
 
 
 def _our_key(key: str) -> str:
-    """Our name of a released key: the bare evaluator's stand below ``evaluator.``."""
+    """Our name of a released key: those of the bare evaluator are put below ``evaluator.``."""
     return f"evaluator.{key}" if key.startswith(("layer1_", "layer2_", "layer3_")) else key
 
 

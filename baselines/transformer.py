@@ -1,4 +1,4 @@
-"""The trunk GDLT introduced and CoFInAl took over: clips in, one decoded vector per grade out."""
+"""The trunk of GDLT, which CoFInAl took over: clips in, one decoded vector per grade out."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from mag2.nn.state_dicts import count_layers, need
 
 
 class Transformer(nn.Module):
-    """One encoder over the clips and one decoder that asks them a question per grade.
+    """One encoder over the clips, and one decoder of a query per grade.
 
     Both are torch's own: post-norm layers, feed-forward 3d, a final LayerNorm.
 
@@ -97,7 +97,7 @@ def grade_shares(grades: Tensor, regressor: nn.Module) -> Tensor:
 
 
 def one_per_video(label: Tensor, score: Tensor) -> Tensor:
-    """The labels in the dtype of the scores, after a look at their shape: both are (B,).
+    """The labels in the dtype of the scores, with their shape checked: both are (B,).
 
     Raises:
         ValueError: label is not (B,); (B, 1) would otherwise broadcast to (B, B) unseen.
@@ -111,7 +111,7 @@ def released_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that can be read off released weights, by our names.
 
     Raises:
-        ValueError: a weight that tells a size is missing.
+        ValueError: a weight that shows a size is missing.
     """
     return {
         "in_dim": need(weights, "in_proj.0.weight").shape[1],

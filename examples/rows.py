@@ -12,7 +12,7 @@ from mag2.training.tables import Inputs, Line, Row
 
 # For a first look on a few cores: narrow models, which a few epochs can train.
 SMALL = {"dim": 64, "n_heads": 4, "dropout": 0.1}
-SMALL_QTD = {"dim": 64, "feed_forward": 64, "n_queries": 16}
+SMALL_QTD = {"dim": 64, "feed_forward": 64, "n_queries": 16, "dropout": 0.1}
 SMALL_PAMFN = {"dim": 32}
 
 HEARD, ALL = ("visual", "audio"), ("visual", "audio", "flow")

@@ -28,7 +28,7 @@ SMALL_MIXER = {"dim": SMALL["dim"], "dropout": SMALL["dropout"]}
 
 def build_mbert(inputs: Inputs) -> nn.Module:
     """M-BERT with late fusion."""
-    size = {**SMALL, "n_layers": 2, "n_joint": 2} if inputs.small else {}
+    size = {**SMALL, "n_layers": 2} if inputs.small else {}
     return MBertLate(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
 
 

@@ -118,6 +118,28 @@ def test_released_a_score_does_depend_on_its_batch():
     torch.testing.assert_close(together["coarse"][:1], alone["coarse"])
 
 
+def test_released_the_attention_across_the_batch_does_nothing_with_one_video():
+    """As the authors test: its one weight is 1, whatever queries and keys are, so that values go through unmixed."""
+    g = golden("cofinal_arr3")
+    model, other = restored(g), restored(g)
+    torch.nn.init.normal_(other.regi[0].in_proj_weight[:512], std=5.0)
+    one, three = g.input("x_b1"), g.input("x_b3")
+    torch.testing.assert_close(model(one)["fine"], other(one)["fine"])
+    assert not torch.allclose(model(three)["fine"], other(three)["fine"], atol=1e-3)
+    attention, grades = model.regi[0], model(one)["grades"]
+    value = torch.nn.functional.linear(grades, attention.in_proj_weight[512:], attention.in_proj_bias[512:])
+    torch.testing.assert_close(attention(grades, grades, grades)[0], attention.out_proj(value))
+
+
+def test_the_attention_over_grades_has_a_dropout_of_its_own():
+    assert small().regi[0].dropout == 0.3
+    assert CoFInAl.from_released(small().state_dict(), dropout=0.0).regi[0].dropout == 0.3
+    model = small(dropout=0.0).train()
+    assert not torch.equal(model(clips())["fine"], model(clips())["fine"])
+    model = small(dropout=0.0, fine_dropout=0.0).train()
+    assert torch.equal(model(clips())["fine"], model(clips())["fine"])
+
+
 def test_released_one_arg_max_over_the_batch_goes_to_every_score():
     model = small(released=True).eval()
     output = model(clips(64))

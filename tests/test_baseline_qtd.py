@@ -194,6 +194,15 @@ def test_from_released_reads_sizes_off_the_weights():
     assert len(loaded.decoder.layers) == 2
 
 
+def test_from_released_takes_dropout_and_noise_for_further_training():
+    loaded = QTD.from_released(weights(), dropout=0.2, noise=0.05, **HOW)
+    layer = loaded.decoder.layers[0]
+    assert (layer.dropout.p, layer.self_attn.dropout, layer.multihead_attn.dropout, loaded.noise) == (0.2,) * 3 + (
+        0.05,
+    )
+    assert QTD.from_released(weights(), **HOW).decoder.layers[1].dropout.p == 0.7
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -425,6 +434,15 @@ def test_noise_is_in_the_training_loss_and_as_released_in_the_test_loss_too(trai
     output = model(clips())
     losses = [model.loss(output, labels())["mse"].item() for _ in range(2)]
     assert (losses[0] != losses[1]) is noisy
+
+
+def test_the_noise_of_the_loss_has_its_standard_deviation_and_can_be_fixed():
+    model = small(noise=0.3).train()
+    assert 0.28 < model.draw_noise(torch.zeros(4000)).std() < 0.32
+    output = model(clips())
+    model.draw_noise = lambda score: torch.tensor([0.1, 0.2, 0.3])
+    expected = ((output["score"] + torch.tensor([0.1, 0.2, 0.3]) - labels()) ** 2).mean()
+    torch.testing.assert_close(model.loss(output, labels())["mse"], expected)
 
 
 @pytest.mark.parametrize("positional", POSITIONAL)
