@@ -49,7 +49,7 @@ def numbers(*shape: int, seed: int) -> Tensor:
 
 def texts() -> TextFeatures:
     """The prompts of a sport with features that are narrow, so that what is kept stays small."""
-    prompts = make_prompts("rhythmic_gymnastics", n_grades=4)
+    prompts = make_prompts("rhythmic_gymnastics", 4)
     rows = numbers(len(prompts.rows), 6, seed=2)
     return TextFeatures.from_rows(rows, prompts, sport="rhythmic_gymnastics", source="random:2")
 
