@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.baselines.transformer import GradeDecoder, grade_shares, one_per_video, released_sizes
+from mag2.nn.pretrained import arguments_of
 from mag2.nn.state_dicts import load_strictly, without_prefix
 from mag2.nn.triplet import batch_hard_triplet
 
@@ -91,6 +92,7 @@ class CoFInAl(GradeDecoder):
         etf_seed: int = 0,
         released: bool = False,
     ):
+        arguments = arguments_of(locals())
         if coarse_weights not in COARSE_WEIGHTS:
             raise ValueError(f"coarse_weights is {coarse_weights}; the known released settings are 2 and 3")
         if loss_align not in (0, 1, 2):
@@ -108,6 +110,7 @@ class CoFInAl(GradeDecoder):
             n_grades=n_grades,
             dropout=dropout,
         )
+        self.arguments = arguments
         if reversed_branch:
             self.regressor_revert = nn.Linear(dim, n_grades)
         # Grades are (B, 4, d): without batch_first the attention runs along B. That is the released leak.

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mag2.baselines.transformer import GradeDecoder, grade_shares, one_per_video, released_sizes
+from mag2.nn.pretrained import arguments_of
 from mag2.nn.state_dicts import load_strictly, without_prefix
 from mag2.nn.triplet import grade_triplet
 
@@ -54,6 +55,7 @@ class GDLT(GradeDecoder):
         margin: float = 1.0,
         released: bool = False,
     ):
+        arguments = arguments_of(locals())
         if n_grades < 2:
             raise ValueError(f"n_grades is {n_grades}; a scale has at least two grades")
         super().__init__(
@@ -65,6 +67,7 @@ class GDLT(GradeDecoder):
             n_grades=n_grades,
             dropout=dropout,
         )
+        self.arguments = arguments
         self.alpha = alpha
         self.margin = margin
         self.released = released

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mag2.baselines.inputs import at_least_one, sight_and_sound
 from mag2.baselines.mbert_layer import EPS, SharedLayer
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
 FUSIONS = ("late", "mid")
@@ -42,7 +43,7 @@ class Embedding(nn.Module):
         return self.dropout(self.norm(tokens + self.positions[: tokens.shape[1]]))
 
 
-class MBertLate(nn.Module):
+class MBertLate(Pretrained):
     """Two streams of one BERT, one for video and one for audio, that meet at the score alone.
 
     Each modality's clips are embedded after a summary token of their own (`Embedding`). Then `n_layers` post-norm
@@ -99,7 +100,9 @@ class MBertLate(nn.Module):
         fusion: str = "late",
         n_joint: int = 6,
     ):
+        arguments = arguments_of(locals())
         super().__init__()
+        self.arguments = arguments
         feed_forward = 4 * dim if feed_forward is None else feed_forward
         rank = min(dim, 128) if rank is None else rank
         sizes = {"dim": dim, "n_heads": n_heads, "feed_forward": feed_forward, "rank": rank}

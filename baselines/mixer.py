@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mag2.baselines.inputs import at_least_one
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
 STEP_TOKENS = 3  # beside the K video tokens of a clip: its audio token, the memory and the summary
@@ -70,7 +71,7 @@ class Head(nn.Module):
         return self.linear(x)
 
 
-class SkatingMixer(nn.Module):
+class SkatingMixer(Pretrained):
     """Mix video, audio and memory by MLPs, clip after clip, forwards and backwards through the performance.
 
     A clip is one audio token and K video tokens, audio first, mapped to width d by one shared linear layer. A step of
@@ -129,7 +130,9 @@ class SkatingMixer(nn.Module):
         dropout: float = 0.0,
         released: bool = False,
     ):
+        arguments = arguments_of(locals())
         super().__init__()
+        self.arguments = arguments
         at_least_one(visual_dim=visual_dim, audio_dim=audio_dim, video_tokens=video_tokens, dim=dim, depth=depth)
         if released and visual_dim != audio_dim:
             raise ValueError(

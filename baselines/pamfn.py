@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from mag2.baselines.pamfn_branch import ModalityBranch, halved
 from mag2.baselines.pamfn_mixed import MixedStage
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
 # What does not learn in the fusion stage: two branches, and the head of the third, whose own score is not used.
@@ -22,7 +23,7 @@ FROZEN_IN_FUSION = ("model_r.", "model_f.", "model_a.fc.")
 MODES = ("eval", "train")
 
 
-class PAMFN(nn.Module):
+class PAMFN(Pretrained):
     """Progressive adaptive multimodal fusion of video, optical flow and audio.
 
     Train `branches` first, each like a model; then call `start_fusion()` and train the whole. In the fusion stage the
@@ -80,7 +81,9 @@ class PAMFN(nn.Module):
         frozen_branches: str | None = None,
         released: bool = False,
     ):
+        arguments = arguments_of(locals())
         super().__init__()
+        self.arguments = arguments
         mode = frozen_branches or ("train" if released else "eval")
         if mode not in MODES:
             raise ValueError(f"frozen_branches is {frozen_branches!r}; give one of {', '.join(MODES)}")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
 # Letters of the modalities in released arguments.
@@ -32,7 +33,7 @@ class Stage(nn.Module):
         return halved(x + F.gelu(self.conv2(F.gelu(self.conv1(x)))), self.last)
 
 
-class ModalityBranch(nn.Module):
+class ModalityBranch(Pretrained):
     """Embedding, three stages, and a score of its own, to be trained before the branches are fused.
 
     Shapes:
@@ -62,7 +63,9 @@ class ModalityBranch(nn.Module):
         dropout: float = 0.5,
         released: bool = False,
     ):
+        arguments = arguments_of(locals())
         super().__init__()
+        self.arguments = arguments
         if modality not in MODALITIES.values():
             raise ValueError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES.values())}")
         self.in_dim, self.modality, self.released = in_dim, modality, released

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import count_layers, load_strictly, need, without_prefix
 
 # Which tokens get a sinusoidal code, by the released name of the choice.
@@ -173,7 +174,7 @@ class Evaluator(nn.Module):
         return (weights * scores).sum(dim=1), scores, weights
 
 
-class QTD(nn.Module):
+class QTD(Pretrained):
     """QTD (Dong et al., BMVC 2024): learned queries decode the clips, and each has a share in the score.
 
     A pre-norm decoder decodes Q queries from the clips; an evaluator gives every decoded query a score and a
@@ -239,7 +240,9 @@ class QTD(nn.Module):
         attention_weight: float = 1.0,
         released: bool = False,
     ):
+        arguments = arguments_of(locals())
         super().__init__()
+        self.arguments = arguments
         _check_sizes(
             in_dim=in_dim,
             dim=dim,

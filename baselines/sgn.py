@@ -1,6 +1,7 @@
 """SGN (Du et al., "Learning Semantics-Guided Representations for Scoring Figure Skating", IEEE TMM 2024)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from mag2.baselines.inputs import at_least_one, sight_and_sound
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.pretrained import Pretrained, arguments_of
 
 TEMPERATURE = 0.1
 """Of the cosines in the contrast of teacher and student; ours."""
@@ -106,7 +108,7 @@ class SemanticQueries(nn.Module):
         return self.norm(queries + self.read(queries, self.embed(texts)[None])[0])[0]
 
 
-class SGN(nn.Module):
+class SGN(Pretrained):
     """A teacher that reads texts shows a student, which does not, where to look and what to see there.
 
     Both decode K atoms from the same encoded clips. The student asks by learnable atomic queries; the teacher by
@@ -165,7 +167,9 @@ class SGN(nn.Module):
         feature_weight: float = 0.1,
         contrast_weight: float = 0.01,
     ):
+        arguments = arguments_of(locals()) | {"texts": list(texts.shape)}
         super().__init__()
+        self.arguments = arguments
         if texts.dim() != 2 or texts.numel() == 0:
             raise ValueError(f"texts are {tuple(texts.shape)}; give SGN (texts, width) with at least one text")
         at_least_one(dim=dim, n_heads=n_heads, n_layers=n_layers, n_atoms=n_atoms)
@@ -182,6 +186,11 @@ class SGN(nn.Module):
         self.student = Branch(dim, n_heads, n_layers, dropout)
         self.semantic_queries = SemanticQueries(n_atoms, texts.shape[1], dim, n_heads, dropout)
         self.teacher = Branch(dim, n_heads, n_layers, dropout)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SGN":
+        """To load weights and texts into."""
+        return cls(**{**config, "texts": torch.zeros(config["texts"])})
 
     def forward(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.nn.pretrained import Pretrained
 from mag2.nn.state_dicts import count_layers, need
 
 
@@ -32,7 +33,7 @@ class Transformer(nn.Module):
         return self.decoder(queries, self.encoder(clips))
 
 
-class GradeDecoder(nn.Module):
+class GradeDecoder(Pretrained):
     """Projection, transformer, learnable grade prototypes and their regressor: what GDLT and CoFInAl share.
 
     The attribute names are the released state_dict keys. Defaults are not set here: each model has its own.

@@ -5,9 +5,14 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import nn
 
-__all__ = ["Pretrained", "Storage"]
+__all__ = ["Pretrained", "Storage", "arguments_of"]
 
 Module = TypeVar("Module", bound="Pretrained")
+
+
+def arguments_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a constructor from its `locals()`, at its first line."""
+    return {name: value for name, value in values.items() if name not in ("self", "__class__")}
 
 
 class Storage(Protocol):
@@ -32,16 +37,17 @@ class Pretrained(nn.Module):
     """
 
     _storage: ClassVar[Any]  # a `Storage`
+    arguments: dict[str, Any]  # of the constructor, as a subclass notes them, unless it has a `config` of its own
 
     @property
     def config(self) -> dict[str, Any] | None:
         """What builds it again, for JSON; None where it was built with code of one's own."""
-        raise NotImplementedError
+        return self.arguments
 
     @classmethod
     def from_config(cls: type[Module], config: dict[str, Any]) -> Module:
         """The module to load weights into."""
-        raise NotImplementedError
+        return cls(**config)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Save into a folder: `config.json`, `model.safetensors`, and a model card.
