@@ -30,7 +30,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('mag2 needs Python 3.10 or newer, this is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test,figures]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,figures,video]"
 	touch $@
 
 clean:
