@@ -322,8 +322,14 @@ def faulty(path, kind):
         path.write_bytes(np.random.default_rng(0).bytes(20_000))
         return path, "cannot be read"
     if kind == "text":
-        path.write_text("no video\n" * 100)
-        return path, "cannot be read"
+        path = path.with_suffix(".txt")
+        path.write_text("no video\n" * 5000)
+        return path, "is a text or a still picture: give a video"
+    if kind == "picture":
+        from PIL import Image
+
+        Image.fromarray(flat(3)).save(path := path.with_suffix(".png"))
+        return path, "is a text or a still picture: give a video"
     if kind == "without index":
         h264(path)
         path.write_bytes(path.read_bytes()[:-3000])
@@ -351,7 +357,7 @@ def faulty(path, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    ["missing", "folder", "empty", "noise", "text", "without index", "cut off", "cut off mkv", "damaged"],
+    ["missing", "folder", "empty", "noise", "text", "picture", "without index", "cut off", "cut off mkv", "damaged"],
 )
 def test_a_file_that_cannot_be_read_gets_one_sentence_and_no_features(tmp_path, kind):
     path, expected = faulty(tmp_path / "video.mp4", kind)

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = {key: None if getattr(options, key) == "none" else getattr(options, key) for key in FOLDERS}
     try:
-        with tqdm(unit="clip", disable=not sys.stderr.isatty()) as bar:
+        with tqdm(unit="clip", leave=False, disable=not sys.stderr.isatty()) as bar:
 
             def show(done: int, expected: int) -> None:
                 bar.total, bar.n = expected, done

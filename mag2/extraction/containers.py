@@ -64,10 +64,13 @@ def video_stream(container: Any, path: Path) -> Any:
     """The stream of pictures that a player would show.
 
     Raises:
-        VideoError: there is none, or none that FFmpeg decodes. A cover picture is none.
+        VideoError: there is none, or none that FFmpeg decodes. Texts, still pictures and covers are none.
     """
     from av.stream import Disposition
 
+    kind = container.format.name
+    if kind in ("tty", "image2") or kind.endswith("_pipe"):  # FFmpeg shows texts and pictures as videos
+        raise VideoError(f"{path} is a text or a still picture: give a video")
     cover = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:

@@ -62,7 +62,8 @@ class Encoder:
                 f"the {self.modality} encoder gave features of shape {tuple(made.shape)} for {len(batch)} clips; "
                 f"({len(batch)}, D) is expected"
             )
-        rows = made.detach().float().cpu().numpy()
+        # A copy: features may be a view of the clips, which would then stay in memory.
+        rows = np.array(made.detach().float().cpu().numpy())
         if not np.isfinite(rows).all():
             hint = "" if precision == "float32" else "; choose precision float32"
             raise ValueError(f"the {self.modality} encoder gave features that are not finite{hint}")

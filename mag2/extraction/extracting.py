@@ -86,7 +86,8 @@ def extract(
     An encoder is a name or a function. A function of pictures takes (B, F, H, W, 3) uint8, one of sound (B, S) float32
     in [-1, 1] at 16 kHz, and returns (B, D), a tensor or an array. It may have the attributes `name`, by which the
     folder knows it; `frames`, how many of a clip's pictures it reads, spread evenly; `prepare`, a function that is
-    applied to each picture (H, W, 3) as it is decoded; `rate`, the samples a second.
+    applied to each picture (H, W, 3) as it is decoded; `rate`, the samples a second. A module is moved to the device
+    and put into evaluation mode.
 
     Args:
         video: a path, several, or a mapping from names to paths. Others are named by their file without the ending; a
@@ -143,7 +144,7 @@ def extract(
     say = _warn if report is None else report
     for key, encoder in encoders.items():
         if encoder.random:
-            say(f"the {key} encoder has {encoder.source}: its features mean nothing")
+            say(f"the {key} encoder has random weights ({encoder.source}): its features mean nothing")
     out = Path(folder)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the features")
@@ -242,7 +243,7 @@ def _features(clips: Clips, work: _Work, tally: "_Tally") -> dict[str, NDArray[A
     features = {key: np.concatenate(parts) for key, parts in rows.items()}
     for key, part in features.items():
         largest = float(np.abs(part).max())
-        if largest > np.finfo(work.dtype).max:
+        if largest > float(np.finfo(work.dtype).max):
             raise ValueError(f"{key} features of {clips.path} reach {largest:.3g}, too large for {work.dtype}")
     return {key: part.astype(work.dtype) for key, part in features.items()}
 

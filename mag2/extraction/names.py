@@ -10,8 +10,10 @@ __all__ = ["VIDEO_ENDINGS", "named_videos"]
 _ENDINGS = ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv"
 VIDEO_ENDINGS = frozenset(_ENDINGS.split())
 _Path = str | os.PathLike[str]
-# No separators, no control characters, nothing that Windows refuses; no dot or blank at an end.
-_NAME = re.compile(r'(?![. ])[^/\\:*?"<>|\x00-\x1f]{1,200}(?<![. ])')
+# No separators, no control characters, nothing that is no text or that Windows refuses; no dot or blank at an end.
+_NAME = re.compile(r'(?![. ])[^/\\:*?"<>|\x00-\x1f\ud800-\udfff]+(?<![. ])')
+# A file name has 255 bytes at most on most systems, and a temporary one of ours is 29 longer.
+LONGEST = 200
 
 
 def named_videos(video: _Path | Sequence[_Path] | Mapping[str, _Path]) -> dict[str, Path]:
@@ -34,10 +36,10 @@ def named_videos(video: _Path | Sequence[_Path] | Mapping[str, _Path]) -> dict[s
         raise ValueError("there are no videos; give the path of one, or several")
     videos: dict[str, Path] = {}
     for name, path in pairs:
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name) or len(name.encode()) > LONGEST:
             raise ValueError(
                 f'{name!r} is no name for the features of a video; give one without / \\ : * ? " < > |, '
-                f"without a dot or blank at its ends, of 200 letters at most"
+                f"without a dot or blank at its ends, of {LONGEST} bytes at most"
             )
         if name in videos:
             raise ValueError(

@@ -91,7 +91,7 @@ def load_network(name: str, weights: str) -> VideoNetwork:
     if seed is not None:
         with from_seed(seed):
             network = models.get_model(name, weights=None)
-        source = f"random weights, seed {seed}"
+        source = weights
     elif weights and is_file_name(weights):
         network = models.get_model(name, weights=None)
         source = f"the file {Path(weights).name}"

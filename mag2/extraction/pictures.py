@@ -174,7 +174,7 @@ class Pictures:
         if there is not None and declared - there > CUT_OFF:
             raise VideoError(
                 f"{self.path} is cut off, {float(there):.1f} of {float(declared):.1f} seconds are there: "
-                f"give a whole copy of it"
+                f"give a whole copy, or rewrite what there is with ffmpeg -i IN -c copy OUT"
             )
 
 

@@ -172,9 +172,8 @@ def _processor(kind: Any, origin: str, place: Path) -> Any:
 
 
 def _origin(name: str, weights: str) -> dict[str, Any]:
-    seed = seed_of(weights)
-    if seed is not None:
-        return {"source": f"random weights, seed {seed}", "random": True}
+    if seed_of(weights) is not None:
+        return {"source": weights, "random": True}
     if weights and (is_file_name(weights) or Path(weights).expanduser().is_dir()):
         return {"source": f"the local {Path(weights).name}"}
     return {"source": f"the hub's {weights or PUBLISHED[name]}"}
