@@ -378,6 +378,13 @@ def test_sound_alone_is_no_video(tmp_path):
         extracted(path, tmp_path / "out")
 
 
+def test_a_video_whose_sound_goes_on_after_its_pictures_is_not_cut_off(tmp_path):
+    video = write_video(tmp_path / "video.mkv", map(flat, range(40)), sound=tone(6, 0, 6))
+    made, said = extracted(video, tmp_path / "out")
+    assert made["audio"].shape == (1, 20_480)
+    assert not said
+
+
 def test_a_little_damage_is_said_and_borne(tmp_path):
     path = h264(tmp_path / "video.mp4", file_options={"movflags": "faststart"})
     data = bytearray(path.read_bytes())

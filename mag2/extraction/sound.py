@@ -171,7 +171,7 @@ class _Run:
             kept = samples[self._out :]
             self._out -= len(samples) - len(kept)
             if len(kept):
-                yield kept.astype(np.float32) / 32768
+                yield kept.astype(np.float32) / np.float32(32768)
 
 
 def _format(frame: Any) -> tuple[str, str, int]:
