@@ -1,4 +1,4 @@
-"""Decoding: what a clip shows and attends to is what the video has at that time, however the video is stored."""
+"""Decoding: what a clip contains is what the video has at that time, however the video is stored."""
 
 from fractions import Fraction
 from itertools import count, takewhile
@@ -226,9 +226,9 @@ def test_sound_keeps_its_time_at_any_rate(tmp_path, rate):
     sound[:, rate + rate // 2] = 1
     video = write_video(tmp_path / "video.mkv", [flat(9)] * 75, sound=sound, rate=rate)
     made, _ = extracted(video, tmp_path / "out", visual=None, frames=25)
-    heard = np.abs(made["audio"].reshape(-1))
+    mixed = np.abs(made["audio"].reshape(-1))
     assert made["audio"].shape == (3, 16_000)
-    assert abs(int(heard.argmax()) - 24_000) <= 1
+    assert abs(int(mixed.argmax()) - 24_000) <= 1
 
 
 def test_two_channels_are_averaged(tmp_path):
@@ -236,10 +236,10 @@ def test_two_channels_are_averaged(tmp_path):
     both = write_video(tmp_path / "both.mkv", [flat(9)] * 32, sound=np.stack([sound, sound]))
     one = write_video(tmp_path / "one.mkv", [flat(9)] * 32, sound=np.stack([sound, 0 * sound]))
     mono = write_video(tmp_path / "mono.mkv", [flat(9)] * 32, sound=sound)
-    heard = {video.stem: extracted(video, tmp_path / "out")[0]["audio"][0] for video in (both, one, mono)}
-    np.testing.assert_allclose(heard["mono"], sound, atol=1e-4)
-    np.testing.assert_allclose(heard["both"], sound, atol=1e-4)
-    np.testing.assert_allclose(heard["one"], sound / 2, atol=1e-4)
+    mixed = {video.stem: extracted(video, tmp_path / "out")[0]["audio"][0] for video in (both, one, mono)}
+    np.testing.assert_allclose(mixed["mono"], sound, atol=1e-4)
+    np.testing.assert_allclose(mixed["both"], sound, atol=1e-4)
+    np.testing.assert_allclose(mixed["one"], sound / 2, atol=1e-4)
 
 
 @pytest.mark.parametrize("at", [1.5, -0.5])

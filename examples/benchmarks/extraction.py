@@ -62,9 +62,9 @@ def _write(path: Path, seconds: int, size: tuple[int, int]) -> None:
         file.mux(stream.encode())
         for begin in range(0, RATE * seconds, 1024):
             samples = rng.uniform(-0.1, 0.1, (1, 1024)).astype(np.float32)
-            heard = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-            heard.sample_rate, heard.time_base, heard.pts = RATE, Fraction(1, RATE), begin
-            file.mux(sound.encode(heard))
+            part = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            part.sample_rate, part.time_base, part.pts = RATE, Fraction(1, RATE), begin
+            file.mux(sound.encode(part))
         file.mux(sound.encode())
 
 
@@ -92,7 +92,7 @@ def _extract(video: Path, **encoders: object) -> None:
 
 
 class _Nothing(nn.Module):
-    """A network that looks at its input once."""
+    """A network that does next to nothing."""
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """(B, 3, F, h, w) -> (B, 3)."""

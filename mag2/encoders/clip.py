@@ -107,7 +107,7 @@ def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None 
     quick_gelu = weights in tags and open_clip.get_pretrained_cfg(model_name, weights).get("quick_gelu", False)
     try:
         if seed is not None:
-            with from_seed(seed), _unheard():
+            with from_seed(seed), _without_root_log():
                 model = open_clip.create_model(model_name, pretrained_hf=False)
         else:
             model = open_clip.create_model(model_name, pretrained=weights, force_quick_gelu=quick_gelu)
@@ -120,7 +120,7 @@ def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None 
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
+def _without_root_log() -> Iterator[None]:
     """Keep a `with` from logging: that nothing was loaded is what was asked for.
 
     open_clip logs through the root logger; with no handler there, that would set one up for all of the process.

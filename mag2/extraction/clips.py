@@ -66,7 +66,7 @@ class Clips:
                     rate = self.encoders["audio"].rate
                     if sound is None and not self.silent:
                         sound = Sound(self.path, rate, pictures.start or Fraction(0))
-                    clip["audio"] = self._heard(sound, made, rate)
+                    clip["audio"] = self._audio_window(sound, made, rate)
                 yield clip
                 made += 1
         end = pictures.end or Fraction(0)
@@ -80,7 +80,7 @@ class Clips:
                 f"{float(self.timing.seconds):.2f}: give a longer video, or choose last='pad'"
             )
 
-    def _heard(self, sound: Sound | None, clip: int, rate: int) -> Tensor:
+    def _audio_window(self, sound: Sound | None, clip: int, rate: int) -> Tensor:
         """What the audio encoder reads of a clip: exactly the clip's time."""
         length = self.timing.samples(rate)
         window = torch.zeros(length)

@@ -23,7 +23,7 @@ class Damage:
     broken: int = 0
     concealed: int = 0
 
-    def told(self, path: Path, what: str) -> str | None:
+    def summary(self, path: Path, what: str) -> str | None:
         """One sentence about what was lost, or None.
 
         Raises:

@@ -275,14 +275,14 @@ class _Tally:
     def add(self, clips: int) -> None:
         """Count clips of the video that is being read."""
         self._now += clips
-        self._tell()
+        self._report()
 
     def finish(self, name: str, clips: int) -> None:
         """Count a video as done with so many clips."""
         self._done[name], self._now = clips, 0
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._progress is not None:
             done = sum(self._done.values()) + self._now
             self._progress(done, max(done, sum({**self._expected, **self._done}.values())))

@@ -135,7 +135,7 @@ class Manifest:
         known = self._content["videos"]
         places = {place: sorted((self.folder / place).glob("*.npy")) for place in FOLDERS.values()}
         if any(files for place, files in places.items() if place in self._content["features"]):
-            _want_equal(self._content["clips"], settings["clips"], f"{self.folder} holds features of")
+            _check_equal(self._content["clips"], settings["clips"], f"{self.folder} holds features of")
         self._content["clips"] = settings["clips"]
         for place, wanted in settings["features"].items():
             made = self._content["features"].get(place)
@@ -144,7 +144,7 @@ class Manifest:
                     raise ValueError(f"extract did not make {file}; move it away, or give another folder")
             if places[place]:
                 made = {key: value for key, value in made.items() if key not in ("source", "width")}
-                _want_equal(made, wanted, f"{self.folder / place} holds features of")
+                _check_equal(made, wanted, f"{self.folder / place} holds features of")
             else:  # nothing is left of what earlier calls tried
                 self._content["features"].pop(place, None)
                 for entry in known.values():
@@ -165,7 +165,7 @@ class Manifest:
         return rows.shape == (entry["clips"], self._content["features"][place].get("width"))
 
 
-def _want_equal(made: Mapping[str, Any], wanted: Mapping[str, Any], begin: str) -> None:
+def _check_equal(made: Mapping[str, Any], wanted: Mapping[str, Any], begin: str) -> None:
     for key in [*made, *wanted]:
         if made.get(key) != wanted.get(key):
             raise ValueError(

@@ -63,7 +63,7 @@ class Pictures:
             declared, own = duration(container, stream)
         if self.end is None:
             raise VideoError(f"{self.path} has no picture that can be decoded: give a whole copy of it")
-        note = damage.told(self.path, "pictures")
+        note = damage.summary(self.path, "pictures")
         if note is not None:
             self.notes.append(note)
         self._check_whole(declared, own)

@@ -74,7 +74,7 @@ class Sound:
             VideoError: too much of the sound is damaged.
         """
         self._pieces.close()
-        note = self._damage.told(self.path, "sound")
+        note = self._damage.summary(self.path, "sound")
         if note is not None:
             self.notes.append(note.replace("what came before is repeated", "silence is taken"))
         first = Fraction(self._first or 0, self.rate)
