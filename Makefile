@@ -7,10 +7,10 @@ TYPES := build/types
 
 .PHONY: table4 tables test lint clean
 
-table4: $(VENV)/.ready
+table4: $(VENV)/.installed
 	$(BIN)/python examples/table4.py
 
-tables: $(VENV)/.ready
+tables: $(VENV)/.installed
 	$(BIN)/python examples/tables.py
 
 test: $(VENV)/.ready lint
@@ -25,12 +25,17 @@ lint: $(VENV)/.ready
 	done
 	$(BIN)/mypy
 
-# Installed in place, so that an edit needs no second install; made anew when the metadata change.
-$(VENV)/.ready: setup.cfg pyproject.toml
+# Installed in place, so that an edit needs no second install; made anew when the metadata change. The tables need less
+# than the tests, and so wait less.
+$(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('mag2 needs Python 3.10 or newer, this is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[test,figures]"
+	$(BIN)/python -m pip install --quiet --editable ".[figures]"
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[test,figures,video]"
 	touch $@
 
 clean:

@@ -1,6 +1,6 @@
 """What the library costs, as ratios measured in one process: the ways of one comparison in turn, medians of rounds.
 
-    python examples/benchmark.py                          # all sections but bf16, on the CPU
+    python examples/benchmark.py                          # all sections but bf16 and extraction, on the CPU
     python examples/benchmark.py --sections layer length  # some of them
     python examples/benchmark.py --device cuda
     python examples/benchmark.py --sections mlavl --profile   # and where each way's step spends its time
@@ -12,6 +12,7 @@
     loading  reading an epoch of FS1000, Fis-V and RG, against re-reading for every sample
     plugs    a training step of each baseline: plain, +Texts, +MAG2
     predict  videos a second, in batches and one at a time, texts folded and not
+    extraction  videos to what encoders read, against decoding alone; needs the extra video
     bf16     where bfloat16 training ends beside float32 (minutes)
 
 Sizes are the paper's (B=64, T=95, M=42, d=256), features random. Seconds depend on the machine; quote the ratios.
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks import bf16, layer, length, loading, mlavl, plugs, predict
+from benchmarks import bf16, extraction, layer, length, loading, mlavl, plugs, predict
 from benchmarks.measuring import PAPER, TINY, Comparison, Plan
 from benchmarks.plot import plot
 
@@ -41,6 +42,7 @@ SECTIONS = {
     "loading": loading.run,
     "plugs": plugs.run,
     "predict": predict.run,
+    "extraction": extraction.run,
     "bf16": bf16.run,
 }
 
@@ -48,7 +50,7 @@ SECTIONS = {
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    usual = [name for name in SECTIONS if name != "bf16"]
+    usual = [name for name in SECTIONS if name not in ("bf16", "extraction")]
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=usual, metavar="SECTION")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=11, help="counted rounds of each comparison")

@@ -65,6 +65,16 @@ def test_the_picture_lies_beside_the_table(quick):
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_section_of_videos_runs(benchmark, tmp_path):
+    pytest.importorskip("av")
+    pytest.importorskip("transformers")
+    plan = benchmark.Plan(benchmark.TINY, 1, "cpu", compile=False)
+    (comparison,) = benchmark.extraction.run(plan)
+    assert comparison.rows[0].way == "decoding alone (PyAV)"
+    assert len(comparison.rows) == 5
+    assert all(row.value > 0 for row in comparison.rows)
+
+
 def test_without_matplotlib_a_line_says_so(benchmark, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert "matplotlib is not installed" in benchmark.plot([], tmp_path / "none.png")

@@ -1,11 +1,15 @@
 """CLIP text towers through open_clip: built, loaded from a tag or a file, and run frozen."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mag2.encoders.random_weights import from_seed, seed_of
 
 __all__ = ["TOWERS", "OpenClipEncoder", "Tokenizer", "load_clip", "load_open_clip", "load_text_tower"]
 
@@ -55,8 +59,10 @@ class OpenClipEncoder:
         return torch.cat([self.model.encode_text(part).float().cpu() for part in tokens.split(self.batch)])
 
 
-def load_clip(name: str, checkpoint: str | Path | None, forms: str) -> tuple[nn.Module, str]:
-    """The CLIP of a name, and the model name of its tokenizer; `forms` are the names that the error shows.
+def load_clip(
+    name: str, checkpoint: str | Path | None, forms: str, *, what: str = "text encoder"
+) -> tuple[nn.Module, str]:
+    """The CLIP of a name, and the model name of its tokenizer; the error names `what` it is for and the `forms`.
 
     Raises:
         ValueError: the name has another form, or as `load_open_clip`.
@@ -69,20 +75,18 @@ def load_clip(name: str, checkpoint: str | Path | None, forms: str) -> tuple[nn.
         if checkpoint is not None:
             raise ValueError(f"checkpoint= goes with open_clip encoders; the weights of {name!r} are random")
         return _random_clip(int(rest)), "ViT-B-16"
-    raise ValueError(f"unknown text encoder {name!r}; a name looks like {forms}")
+    raise ValueError(f"unknown {what} {name!r}; a name looks like {forms}")
 
 
 def _random_clip(seed: int) -> nn.Module:
     import open_clip
 
-    # open_clip draws from torch's global generator, whose state must not change.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with from_seed(seed):
         return open_clip.CLIP(**_SMALL)
 
 
 def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None = None) -> nn.Module:
-    """An open_clip model with the weights of a tag or a local file, and a fine-tuned file over its text side.
+    """An open_clip model with the weights of a tag, a local file or `random:SEED`, and a file over its text side.
 
     A tag brings its activation: OpenAI's weights need QuickGELU. A file does not say so; of weights that descend from
     OpenAI's give the model as `ViT-B-16-quickgelu`.
@@ -95,20 +99,38 @@ def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None 
     if model_name not in open_clip.list_models():
         near = [known for known in open_clip.list_models() if known.startswith(model_name[:5])]
         raise ValueError(f"open_clip has no model {model_name!r}; close names: {', '.join(near[:8]) or 'none'}")
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
-    if weights not in tags and not Path(weights).is_file():
+    tags, seed = open_clip.list_pretrained_tags_by_model(model_name), seed_of(weights)
+    if seed is None and weights not in tags and not Path(weights).is_file():
         raise ValueError(
             f"{weights!r} is neither a file nor weights of {model_name}; its weights are {', '.join(tags) or 'none'}"
         )
     quick_gelu = weights in tags and open_clip.get_pretrained_cfg(model_name, weights).get("quick_gelu", False)
     try:
-        model = open_clip.create_model(model_name, pretrained=weights, force_quick_gelu=quick_gelu)
+        if seed is not None:
+            with from_seed(seed), _without_root_log():
+                model = open_clip.create_model(model_name, pretrained_hf=False)
+        else:
+            model = open_clip.create_model(model_name, pretrained=weights, force_quick_gelu=quick_gelu)
     except Exception as error:  # open_clip raises what its downloader or torch raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"could not load {weights!r} into open_clip's {model_name}: {reason}") from error
     if checkpoint is not None:
         _overlay_text_side(model, Path(checkpoint))
     return model
+
+
+@contextmanager
+def _without_root_log() -> Iterator[None]:
+    """Keep a `with` from logging: that nothing was loaded is what was asked for.
+
+    open_clip logs through the root logger; with no handler there, that would set one up for all of the process.
+    """
+    handler, root = logging.NullHandler(), logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
 
 
 # Where the parts of a CLIP text tower stand in an open_clip CLIP; ViFi-CLIP puts `text_encoder.` before them.

@@ -1,0 +1,110 @@
+"""The command behind `mag2 extract`: videos in, the features that the loaders read out."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from mag2.extraction.encoder import PRECISIONS
+from mag2.extraction.extracting import DTYPES, NO_SOUND, Extracted, extract
+from mag2.extraction.loading import FORMS
+from mag2.extraction.manifest import FOLDERS, MANIFEST
+from mag2.extraction.timing import LAST
+
+__all__ = ["main"]
+
+_ABOUT = f"""Turn videos into features: <out>/video/NAME.npy, <out>/audio/NAME.npy, <out>/vision_language/NAME.npy.
+
+A video is named by its file without the ending. The same command goes on where a killed one was. {MANIFEST} in the
+folder says how the features were made; settings are not mixed in one folder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 where a video could not be read, 2 where the input is at fault."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    chosen = {key: None if getattr(options, key) == "none" else getattr(options, key) for key in FOLDERS}
+    try:
+        with tqdm(unit="clip", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+            def show(done: int, expected: int) -> None:
+                bar.total, bar.n = expected, done
+                bar.refresh()
+
+            results = extract(
+                options.videos,
+                options.out,
+                **chosen,
+                frames=options.frames,
+                fps=options.fps,
+                last=options.last,
+                image_frames=options.image_frames,
+                no_sound=options.no_sound,
+                dtype=options.dtype,
+                device=options.device,
+                precision=options.precision,
+                batch=options.batch,
+                stop_at_fault=False,
+                report=lambda sentence: tqdm.write(sentence, file=sys.stderr),
+                progress=show,
+            )
+    except (ValueError, OSError) as error:
+        parser.error(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from {options.out}", file=sys.stderr)
+        return 130
+    return _summary(results, options.out)
+
+
+def _summary(results: Sequence[Extracted], out: Path) -> int:
+    faulty = [result for result in results if result.fault is not None]
+    made = [result for result in results if result.made]
+    done = len(results) - len(faulty) - len(made)
+    earlier = f", {done} were done already" if done else ""
+    print(
+        f"Made: features of {len(made)} videos, {sum(r.clips for r in made)} clips, in {shlex.quote(str(out))}{earlier}"
+    )
+    if faulty:
+        print(f"{len(faulty)} of {len(results)} videos could not be read; the lines above say why", file=sys.stderr)
+    return 1 if faulty else 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="mag2 extract", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("videos", nargs="+", type=Path, metavar="VIDEO", help="a video, or a folder of videos")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="to write to")
+    add("--visual", default="swin3d_b", metavar="ENCODER", help=f"(swin3d_b) {FORMS['visual']}, or none")
+    add("--audio", default="ast", metavar="ENCODER", help=f"(ast) {FORMS['audio']}, or none")
+    add(
+        "--vision-language",
+        default="none",
+        metavar="ENCODER",
+        help=f"(none) {FORMS['vision_language']}; every encoder but these may name its weights, "
+        f"ENCODER:WEIGHTS, a tag, a local file or random:SEED",
+    )
+    add("--frames", type=int, default=32, help="frames of a clip (32)")
+    add("--fps", type=float, default=25, help="frames a second (25)")
+    add("--last", choices=LAST, default="drop", help="a last clip that the video does not fill (drop)")
+    add("--image-frames", type=int, metavar="N", help="frames of a clip that an image tower reads (all)")
+    add("--no-sound", choices=NO_SOUND, default="skip", help="audio features of a video without sound (skip)")
+    add("--dtype", choices=DTYPES, default="float32", help="of the files (float32)")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (cpu)")
+    add("--precision", choices=list(PRECISIONS), default="float32", help="of the encoders (float32)")
+    add("--batch", type=int, default=4, help="clips that are encoded at a time (4)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

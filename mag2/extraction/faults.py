@@ -1,0 +1,31 @@
+"""What is wrong with a video, and what is missing to read one."""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["VideoError", "needed", "reason"]
+
+
+class VideoError(ValueError):
+    """A video that cannot be read: one sentence that names the file and says what to do."""
+
+
+def needed(module: str) -> ModuleType:
+    """A module of the extra `video`.
+
+    Raises:
+        ValueError: it is not installed; the sentence says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = (error.name or module).partition(".")[0]
+        raise ValueError(f"this needs the package {missing}; install it with: pip install 'mag2[video]'") from None
+
+
+def reason(error: BaseException, path: Path | None = None) -> str:
+    """The first line of an error's message, without FFmpeg's number and file name."""
+    text = str(getattr(error, "strerror", None) or error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line if path is None else line.replace(f"'file:{path}'", "").strip(" :")

@@ -1,0 +1,49 @@
+"""Encoders by name."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from mag2.extraction.images import load_images
+from mag2.extraction.networks import NETWORKS, load_network
+from mag2.extraction.transformer_models import load_ast, load_timesformer
+
+__all__ = ["FORMS", "load_encoder"]
+
+_CLIP = "open_clip:<model>/<weights>, random:<seed>"
+FORMS = {
+    "visual": f"{', '.join(NETWORKS)}, timesformer, {_CLIP}",
+    "audio": "ast",
+    "vision_language": _CLIP,
+}
+
+
+def load_encoder(modality: str, name: str, *, image_frames: int | None = None) -> nn.Module:
+    """The encoder of that name, on the CPU.
+
+    `swin3d_b`, `swin3d_s`, `swin3d_t`, `s3d`, `timesformer` and `ast` alone mean their published weights, which are
+    downloaded; `<name>:<weights>` gives a tag, a local file or `random:<seed>`.
+
+    Args:
+        modality: "visual", "audio" or "vision_language".
+        name: of the encoder.
+        image_frames: how many frames of a clip an image tower reads; all by default.
+
+    Raises:
+        ValueError: no encoder of that name for the modality, or its weights cannot be had.
+    """
+    kind, _, weights = name.partition(":")
+    loaders: dict[str, Callable[[], nn.Module]] = {}
+    if modality == "visual":
+        loaders |= {network: lambda: load_network(kind, weights) for network in NETWORKS}
+        loaders["timesformer"] = lambda: load_timesformer(weights)
+    if modality == "audio":
+        loaders["ast"] = lambda: load_ast(weights)
+    else:
+        loaders |= {clip: lambda: load_images(name, image_frames) for clip in ("open_clip", "random")}
+    if kind not in loaders:
+        raise ValueError(
+            f"there is no {modality} encoder {name!r}; give {FORMS[modality]}, each with :<weights> if need be, "
+            f"or a function"
+        )
+    return loaders[kind]()

@@ -1,0 +1,72 @@
+"""Which part of a video each clip covers."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+__all__ = ["LAST", "Timing"]
+
+LAST = ("drop", "pad")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Clips that follow each other without overlap: clip k covers k * seconds up to (k + 1) * seconds.
+
+    Time 0 is the first frame that is shown. All times are exact fractions, so that nothing drifts in a long video.
+
+    Args:
+        frames: of a clip; 32 as in the released Video Swin features.
+        fps: frames a second that a clip takes; 25 as in the released features.
+        last: what becomes of a last clip that the video does not fill: "drop" leaves it out, "pad" repeats the last
+            frame, with silence where the sound has ended too.
+
+    Raises:
+        ValueError: a number out of range, or another word for `last`.
+    """
+
+    frames: int = 32
+    fps: float | Fraction = 25
+    last: str = "drop"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.frames, bool) or not isinstance(self.frames, int) or not 1 <= self.frames <= 10_000:
+            raise ValueError(f"frames is the number of frames of a clip, 1 to 10000, got {self.frames!r}")
+        if not isinstance(self.fps, int | float | Fraction) or not 0.1 <= self.fps <= 1000:
+            raise ValueError(f"fps is the number of frames a second, 0.1 to 1000, got {self.fps!r}")
+        if self.last not in LAST:
+            raise ValueError(f"last is {' or '.join(map(repr, LAST))}, got {self.last!r}")
+        object.__setattr__(self, "fps", _rate(self.fps))
+
+    @property
+    def step(self) -> Fraction:
+        """Seconds from one frame of a clip to the next."""
+        return 1 / Fraction(self.fps)
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long a clip is."""
+        return self.frames * self.step
+
+    def samples(self, rate: int) -> int:
+        """Sound samples of a clip, rounded to a whole number."""
+        return round(self.seconds * rate)
+
+    def begin(self, clip: int, rate: int) -> int:
+        """The sample at which a clip begins, rounded to the nearest one."""
+        return round(clip * self.seconds * rate)
+
+    def spread(self, count: int | None) -> list[int]:
+        """Which frames of a clip an encoder reads that takes `count`: the middle of each of `count` equal parts."""
+        if count is None:
+            return list(range(self.frames))
+        return [floor(Fraction(2 * i + 1, 2) * self.frames / count) for i in range(count)]
+
+
+def _rate(fps: float | Fraction) -> Fraction:
+    """The exact rate that a number stands for; 23.976, 29.97 and 59.94 are 24000, 30000 and 60000 / 1001."""
+    if isinstance(fps, float):
+        broadcast = Fraction(1000 * round(fps * 1.001), 1001)
+        if abs(broadcast - Fraction(fps)) < Fraction(1, 1000):
+            return broadcast
+    return Fraction(fps).limit_denominator(1001)
