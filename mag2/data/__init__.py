@@ -13,7 +13,8 @@ from mag2.data.performances import Batch, Dataset, Performances
 from mag2.data.pickles import load_pickle
 from mag2.data.reading import read_clips
 from mag2.data.rg import read_rg
-from mag2.data.simulate import Simulation, simulate
+from mag2.data.simulate import simulate
+from mag2.data.simulation import Simulation
 from mag2.data.targets import SCALES, TARGETS
 
 # Every file of this folder that has a `Layout` is a dataset.

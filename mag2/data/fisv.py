@@ -20,7 +20,8 @@ from mag2.data.reading import (
     want_folder,
     want_target,
 )
-from mag2.data.simulate import Simulation, Texts, simulate
+from mag2.data.simulate import Texts, simulate
+from mag2.data.simulation import Simulation
 from mag2.data.targets import SCALES, TARGETS
 
 NAME = "Fis-V"

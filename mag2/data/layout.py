@@ -116,6 +116,15 @@ def noisy(values: NDArray, noise: float, rng: np.random.Generator) -> NDArray:
     return values + noise * values.std() * rng.standard_normal(len(values))
 
 
+def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows themselves, rounded to the grid in place."""
+    rows *= GRID
+    np.rint(rows, out=rows)
+    rows /= GRID
+    rows += 0  # -0.0 becomes 0.0, as it would when two crops are averaged
+    return rows
+
+
 def start_folder(folder: Path, about: str, places: Iterable[str]) -> None:
     """Make a folder for simulated files, say so in it, and take an older simulation's features out of its places.
 
