@@ -21,8 +21,8 @@ from mag2.data import TARGETS, Dataset
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.saving.atomic_io import write_atomically
 from mag2.training.dataset_providers import Source
-from mag2.training.fit import Epoch, Run
 from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
+from mag2.training.history import Epoch
 from mag2.training.options import chosen_out, make_parser
 from mag2.training.recipe import published_epochs
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
@@ -38,6 +38,7 @@ from mag2.training.resolve_args import (
     fingerprints,
     inputs_of,
 )
+from mag2.training.run import Run
 from mag2.training.run_manifest import claimed
 from mag2.training.stages import train
 from mag2.training.tables import Line, Row, Table, key, parts

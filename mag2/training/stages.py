@@ -6,8 +6,10 @@ from dataclasses import replace
 from torch import nn
 
 from mag2.data import Dataset
-from mag2.training.fit import Epoch, History, Run, fit
+from mag2.training.fit import fit
+from mag2.training.history import Epoch, History
 from mag2.training.recipe import Recipe
+from mag2.training.run import Run
 
 
 def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
