@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mag2.data import DATASETS
-from mag2.training.dataset_providers import simulated
+from mag2.training.dataset_providers import simulation_provider
 
 
 def main() -> int:
@@ -29,8 +29,8 @@ def main() -> int:
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:
-        source = simulated(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
-        source.simulation().write(options.folder, options.variant)
+        provider = simulation_provider(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
+        provider.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(f"Simulated {options.dataset} in {options.folder}; SIMULATED.txt there says what it is.")

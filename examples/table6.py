@@ -67,9 +67,9 @@ def made_row(number: int, method: str, features: str) -> Row:
     needs = ALL if "flow" in kinds else HEARD
     if method == "MLAVL":
         build = partial(build_mlavl_with, encoder=names[-1])
-        return Row(line, build, MLAVL_RECIPE, needs, features=kinds, guided=True)
+        return Row(line, build, MLAVL_RECIPE, needs, extractors=kinds, guided=True)
     build, recipe, more = BUILDS[method]
-    return Row(line, build, recipe, needs, features=kinds, **more)
+    return Row(line, build, recipe, needs, extractors=kinds, **more)
 
 
 TABLE6 = Table(

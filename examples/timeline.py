@@ -22,6 +22,7 @@ from mag2 import TextFeatures
 from mag2.alignment import Timeline, clip_text_similarity, name_actions
 from mag2.data import DATASETS, TARGETS, Dataset, simulate
 from mag2.data.raw_features import map_npy
+from mag2.data.simulate import simulatable
 from mag2.vocabulary import ACTIONS
 
 # A simulation of a size for two cores; the shipped texts are 384 wide, and aligned features are no narrower.
@@ -52,12 +53,10 @@ def simulated(options: argparse.Namespace) -> Timeline:
     """The timeline of the test videos of an aligned simulation."""
     if options.texts is not None:
         raise ValueError("a simulation is made of the shipped texts; --texts goes with --data")
-    layout = DATASETS[options.dataset]()
-    texts = TextFeatures.for_sport(layout.sport)
-    widths = {key: width for key, width in WIDTHS.items() if key in layout.widths}
-    simulation = simulate(
-        texts, layout=layout, seed=options.seed, widths=widths, aligned=True, top1=options.top1, **SIZES
-    )
+    spec = simulatable(DATASETS[options.dataset])
+    texts = TextFeatures.for_sport(spec.sport)
+    widths = {key: width for key, width in WIDTHS.items() if key in spec.widths}
+    simulation = simulate(texts, spec=spec, seed=options.seed, widths=widths, aligned=True, top1=options.top1, **SIZES)
     dataset = simulation.dataset(options.target)
     clips = int(dataset.test.lengths.max())
     planted = simulation.planted_actions("test", clips, target=options.target)
@@ -66,9 +65,9 @@ def simulated(options: argparse.Namespace) -> Timeline:
 
 def read(options: argparse.Namespace) -> Timeline:
     """The timeline of a split's videos in a folder."""
-    layout = DATASETS[options.dataset]()
-    texts = visual_texts(options.texts, layout.sport)
-    dataset = DATASETS[options.dataset].read(options.data, options.target)
+    spec = DATASETS[options.dataset]
+    texts = visual_texts(options.texts, spec.sport)
+    dataset = spec.read(options.data, options.target)
     return name(dataset, texts, int(getattr(dataset, options.split).lengths.max()), split=options.split)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mag2.data import SCALES, TARGETS, DataError, Layout, read_logo, simulate
+from mag2.data import SCALES, TARGETS, DataError, DatasetSpec, read_logo, simulate
 from tests.test_data_fisv import Trap, content, same_bits, spoilt
 from tests.test_data_simulate import random_texts
 
@@ -241,12 +241,12 @@ def test_what_cannot_be_simulated_is_one_plain_sentence(options, said):
     assert said in str(caught.value)
 
 
-def test_a_layout_brings_its_own_sport(simulation):
-    assert isinstance(simulation.layout, Layout)
+def test_a_dataset_brings_its_own_sport(simulation):
+    assert isinstance(simulation.spec, DatasetSpec)
     with pytest.raises(ValueError, match="LOGO is of artistic_swimming, got the sport 'figure_skating'"):
-        simulate(random_texts(), sport="figure_skating", layout=simulation.layout)
+        simulate(random_texts(), sport="figure_skating", spec=simulation.spec)
     options = {"train": 2, "test": 1, "length": (9, 9), "widths": {"visual": 4}}
-    assert simulate(random_texts(), layout=simulation.layout, **options).sport == "artistic_swimming"
+    assert simulate(random_texts(), spec=simulation.spec, **options).sport == "artistic_swimming"
 
 
 def test_another_datasets_target_is_refused(simulation):

@@ -15,7 +15,7 @@ import pytest
 from mag2.data import TARGETS
 from mag2.published import table
 from mag2.training import command
-from mag2.training.dataset_providers import SIZES, simulated
+from mag2.training.dataset_providers import SIZES, simulation_provider
 from mag2.training.tables import Row, Table
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def run(example, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "FS1000"
-    simulated("FS1000", **TINY).simulation().write(folder)
+    simulation_provider("FS1000", **TINY).simulation().write(folder)
     return folder
 
 

@@ -1,8 +1,10 @@
 """Every table: its rows are the paper's, their models differ as it says, and its command takes the data as they lie."""
 
 import csv
+import importlib
 import json
-from dataclasses import replace
+import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,13 +20,14 @@ from table6 import TABLE6
 from tables import run as run_all
 from torch import nn
 
-from mag2.data import TARGETS
+from mag2.data import DATASETS, SCALES, TARGETS, register
+from mag2.data.fs1000 import FS1000
 from mag2.guidance import ActionGraphGuidance
 from mag2.published import table
 from mag2.saving.atomic_io import alone_in
 from mag2.texts import CONTROLS, TextFeatures
 from mag2.training import command, dataset_providers
-from mag2.training.dataset_providers import KINDS, SIZES, SIZES_OF, Released, simulated
+from mag2.training.dataset_providers import EXTRACTOR_WIDTHS, SIZES, SIZES_OF, FolderProvider, simulation_provider
 from mag2.training.grid import Cell, Outcome
 from mag2.training.report import PROTOCOLS, table_page
 from mag2.training.tables import Inputs, Line, published
@@ -43,7 +46,7 @@ def row_of(table, key):
 def built(table, key, control=None, **changed):
     """The model of a row, narrow."""
     row = row_of(table, key)
-    widths = {name: KINDS[kind] // 8 for name, kind in row.features.items()} or WIDTHS
+    widths = {name: EXTRACTOR_WIDTHS[kind] // 8 for name, kind in row.extractors.items()} or WIDTHS
     torch.manual_seed(0)
     return row.build(Inputs(SPORTS[next(iter(table.targets))], widths, True, control, **changed))
 
@@ -72,7 +75,7 @@ ALL_ROWS = [(table, row.line.key) for table in TABLES for row in table.rows]
 def test_every_row_scores_and_trains_all_that_it_says_it_trains(table, key):
     row = row_of(table, key)
     model = built(table, key)
-    widths = {name: KINDS[kind] // 8 for name, kind in row.features.items()} or WIDTHS
+    widths = {name: EXTRACTOR_WIDTHS[kind] // 8 for name, kind in row.extractors.items()} or WIDTHS
     backward(model, widths=widths)
     missing = without_gradient(model)
     # PAMFN's own branch heads learned in the stage before.
@@ -249,17 +252,17 @@ def test_table_6_reads_every_feature_that_its_row_names(row):
     """Widths of our own, no two alike, and another of any modality changes the score."""
     kinds = {"TF+AST": ("TF", "AST"), "C3D+VGGish": ("C3D", "VGGish")}
     named = next(value for name, value in kinds.items() if row.line.variant.startswith(name))
-    assert tuple(row.features.values())[:2] == named
-    assert set(row.needs) == set(row.features)
+    assert tuple(row.extractors.values())[:2] == named
+    assert set(row.needs) == set(row.extractors)
     widths = dict(zip(("visual", "audio", "flow"), (22, 18, 14), strict=True))
     torch.manual_seed(0)
-    model = row.build(Inputs("figure_skating", {name: widths[name] for name in row.features}, True)).double()
+    model = row.build(Inputs("figure_skating", {name: widths[name] for name in row.extractors}, True)).double()
     generator = torch.Generator().manual_seed(1)
 
     def drawn(name):
         return torch.randn(4, 6, widths[name], generator=generator, dtype=torch.float64)
 
-    features = {name: drawn(name) for name in row.features}
+    features = {name: drawn(name) for name in row.extractors}
     model.train()(*features.values())  # statistics, so that BatchNorm is not the identity
     score = model.eval()(*features.values())["score"]
     for name in features:
@@ -358,7 +361,7 @@ def released(tmp_path, monkeypatch):
         monkeypatch.setitem(SIZES, name, size)
     monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})
     for name in ("FS1000", "RG", "LOGO", "Fis-V"):
-        simulated(name).simulation().write(tmp_path / name)
+        simulation_provider(name).simulation().write(tmp_path / name)
         (tmp_path / name / "SIMULATED.txt").unlink()
     return tmp_path
 
@@ -408,34 +411,108 @@ def test_any_table_runs_on_another_dataset(run, released):
     assert "(0." not in out, "nothing is published of Fis-V in that table"
 
 
-def test_a_dataset_is_one_file(run, tmp_path):
-    """What the file has: its scales, its loader, and how it is simulated. No list is told of it."""
-    from mag2.data import fs1000
-    from mag2.data.layout import DATASETS
-    from mag2.data.targets import SCALES, TARGETS, declare
+@pytest.fixture
+def unregistered():
+    """Forget the dataset that a test registers."""
+    yield
+    for known in (SCALES, TARGETS, DATASETS):
+        known.pop("Halfpipe", None)
 
-    declare("Halfpipe", {"TES": 130.0})
 
-    class Halfpipe(fs1000.FS1000):
+def test_a_dataset_is_one_file(run, tmp_path, unregistered):
+    """What the file has: its scales, its files, and how it is simulated. One call makes it known."""
+
+    class Halfpipe(FS1000):
         name = "Halfpipe"
+        scales: ClassVar = {"TES": 130.0}
 
-        @staticmethod
-        def read(folder, target, **options):
-            return replace(fs1000.read_fs1000(folder, target, **options), name="Halfpipe")
+    register(Halfpipe())
 
-    try:
-        simulated("Halfpipe", **TINY).simulation().write(tmp_path / "data")
-        given = ("--data", f"Halfpipe={tmp_path / 'data'}", "--clips", "8", "--size", "small", "--rows", "10")
-        status, out, _ = run(TABLE4, *given, "--out", tmp_path / "out")
-        assert status == 0
-        assert out.splitlines()[0] == "# Table 4: SIMULATED data, not Halfpipe itself"
-        assert {(row["dataset"], row["target"]) for row in results(tmp_path / "out")} == {("Halfpipe", "TES")}
-        status, _, _ = run(TABLE4, "--datasets", "Halfpipe", "--rows", "10", "--out", tmp_path / "memory")
-        assert status == 0
-        assert [r["mse"] for r in results(tmp_path / "memory")] == [r["mse"] for r in results(tmp_path / "out")]
-    finally:
-        for known in (SCALES, TARGETS, DATASETS):
-            known.pop("Halfpipe", None)
+    simulation_provider("Halfpipe", **TINY).simulation().write(tmp_path / "data")
+    given = ("--data", f"Halfpipe={tmp_path / 'data'}", "--clips", "8", "--size", "small", "--rows", "10")
+    status, out, _ = run(TABLE4, *given, "--out", tmp_path / "out")
+    assert status == 0
+    assert out.splitlines()[0] == "# Table 4: SIMULATED data, not Halfpipe itself"
+    assert {(row["dataset"], row["target"]) for row in results(tmp_path / "out")} == {("Halfpipe", "TES")}
+    status, _, _ = run(TABLE4, "--datasets", "Halfpipe", "--rows", "10", "--out", tmp_path / "memory")
+    assert status == 0
+    assert [r["mse"] for r in results(tmp_path / "memory")] == [r["mse"] for r in results(tmp_path / "out")]
+
+
+HALFPIPE = """
+from mag2.data import DatasetSpec, register
+from mag2.data.labels import Example, read_rows, scaled
+
+
+class Halfpipe(DatasetSpec):
+    name, sport = "Halfpipe", "figure_skating"
+    scales = {"style": 10.0, "height": 7.0}
+    clips = 8
+    label_files = {"train": "train.txt", "test": "test.txt"}
+    features = {"visual": "clips"}
+
+    def read_labels(self, files, target):
+        return tuple(self.examples(files[split], target) for split in ("train", "test"))
+
+    def examples(self, path, target):
+        examples = []
+        for row in read_rows(path):
+            score = row.number(1 + self.targets.index(target), target)
+            label = scaled(score, self.scales[target], meaning=target, where=row.where)
+            examples.append(Example(row.fields[0], label, row.where))
+        return examples
+
+
+register(Halfpipe())
+"""
+
+
+@pytest.fixture
+def halfpipe(tmp_path, monkeypatch, unregistered):
+    """A dataset of a user's own that only says how it is read, imported, and a folder of it."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "halfpipe.py").write_text(HALFPIPE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "halfpipe", raising=False)
+    importlib.import_module("halfpipe")
+    folder = tmp_path / "data"
+    (folder / "clips").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        rows = [f"{split}{i} {generator.uniform(0, 10):.2f} {generator.uniform(0, 7):.2f}" for i in range(count)]
+        (folder / f"{split}.txt").write_text("\n".join(rows))
+        for i in range(count):
+            np.save(folder / "clips" / f"{split}{i}.npy", generator.standard_normal((9, 2, 24), dtype=np.float32))
+    return folder
+
+
+def test_a_dataset_that_is_only_read_needs_its_labels_alone(run, halfpipe, tmp_path):
+    given = ("--data", f"Halfpipe={halfpipe}", "--size", "small", "--rows", "1")
+    status, out, err = run(TABLE4, *given, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert out.splitlines()[0] == "# Table 4: Halfpipe"
+    assert {row["target"] for row in results(tmp_path / "out")} == {"style", "height"}
+    status, _, err = run(TABLE4, "--datasets", "Halfpipe", "--rows", "1", "--out", tmp_path / "none")
+    assert status == 2
+    assert "Halfpipe cannot be simulated" in err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (FS1000, "wants an instance of a subclass of DatasetSpec, got the class FS1000"),
+        ("FS1000", "got a str"),
+        (type("Other", (FS1000,), {})(), "there is another dataset FS1000; give this one another name"),
+        (type("Bare", (FS1000,), {"name": "Halfpipe", "scales": {}})(), "Halfpipe wants scales of one target or more"),
+        (type("Zero", (FS1000,), {"name": "Halfpipe", "scales": {"TES": 0.0}})(), "all above zero, got {'TES': 0.0}"),
+    ],
+)
+def test_what_is_no_dataset_is_not_registered(wrong, sentence):
+    with pytest.raises(ValueError, match=f"^[^\n]*{sentence}[^\n]*$"):
+        register(wrong)
+    assert DATASETS["FS1000"] == FS1000()
+    assert "Halfpipe" not in DATASETS
 
 
 def test_logo_reports_r_l2_of_the_files_as_of_memory(run, released):
@@ -476,7 +553,7 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
     status, out, _ = run(TABLE4, *arguments, "--out", tmp_path / "memory")
     assert status == 0
     assert "| 3-weighted | CoFInAl +MAG2 (weighted edges) |" in out
-    simulated("FS1000", top1=0.6).simulation().write(tmp_path / "data")
+    simulation_provider("FS1000", top1=0.6).simulation().write(tmp_path / "data")
     data = ("--data", tmp_path / "data", "--clips", "8", "--size", "small")
     status, _, _ = run(TABLE4, *arguments, *data, "--out", tmp_path / "disk")
     assert status == 0
@@ -486,7 +563,7 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
 def test_features_that_are_added_later_leave_what_is_trained_and_changed_ones_do_not(run, tmp_path, monkeypatch):
     for name, size in TINY.items():
         monkeypatch.setitem(SIZES, name, size)
-    simulated("FS1000", top1=0.6).simulation().write(tmp_path / "data")
+    simulation_provider("FS1000", top1=0.6).simulation().write(tmp_path / "data")
     aside = (tmp_path / "data" / "vision_language").rename(tmp_path / "aside")
     given = ("--rows", "3", "--targets", "TES", "--data", tmp_path / "data", "--clips", "8", "--size", "small")
     given += ("--out", tmp_path / "out")
@@ -583,11 +660,11 @@ def test_weighted_rows_want_features_to_weigh_by(run, released):
 def test_features_of_another_kind_lie_beside_the_released_ones(run, released, monkeypatch):
     kinds = {"visual": "C3D", "audio": "VGGish"}
     monkeypatch.setattr(dataset_providers, "NARROWER", 1)
-    simulated("FS1000").simulation(kinds).write(released / "other")
+    simulation_provider("FS1000").simulation(kinds).write(released / "other")
     data = released / "FS1000"
     (released / "other" / "video").rename(data / "video_C3D")
     (released / "other" / "audio").rename(data / "audio_VGGish")
-    source = Released("FS1000", data, 8)
+    source = FolderProvider(DATASETS["FS1000"], data, 8)
     assert source.dataset("TES", kinds).train.widths == {"visual": 4096, "audio": 128}
     with pytest.raises(ValueError, match="are 128 wide, TF has 768: put TF features into video_TF"):
         source.dataset("TES", {"visual": "TF", "audio": "AST"})

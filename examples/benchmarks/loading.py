@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.measuring import Comparison, Plan, Row, measure
 from mag2 import TextFeatures
-from mag2.data import Dataset, read_fisv, read_fs1000, read_rg, simulate, simulate_fisv
-from mag2.data.layout import Layout
+from mag2.data import Dataset, Simulation, read_fisv, read_fs1000, read_rg, simulate, simulate_fisv
 
 BATCH = 64
 
@@ -40,9 +39,9 @@ def run(plan: Plan) -> Iterator[Comparison]:
     )
 
 
-def _compare(plan: Plan, simulation, read: Callable[..., Dataset], sample: Callable) -> Comparison:
-    layout: Layout = simulation.layout
-    clips = plan.sizes.crop or layout.clips
+def _compare(plan: Plan, simulation: Simulation, read: Callable[..., Dataset], sample: Callable) -> Comparison:
+    spec = simulation.spec
+    clips = plan.sizes.crop or spec.clips
     with tempfile.TemporaryDirectory() as folder:
         simulation.write(folder)
         started = time.perf_counter()
@@ -69,7 +68,7 @@ def _compare(plan: Plan, simulation, read: Callable[..., Dataset], sample: Calla
         ),
         Row("building the store, once", 1000 * built, "ms", built / medians["ours"]),
     ]
-    title = f"one epoch of {layout.name}, {len(names)} videos, T={clips}"
+    title = f"one epoch of {spec.name}, {len(names)} videos, T={clips}"
     return Comparison(title, rows, (f"{size / 2**20:.0f} MiB of feature files, flow among them and not read",))
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mag2.data.features import ClipFeatures
-from mag2.data.layout import on_grid
+from mag2.data.simulatable import on_grid
 
 __all__ = ["DrawnPerformance", "World", "draw_performance", "draw_world", "qualities", "render", "text_directions"]
 

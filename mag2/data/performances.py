@@ -198,5 +198,5 @@ def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures]) -> None:
         warnings.warn(
             f"{int((excess > 0).sum())} of {len(excess)} videos of {name} have {', '.join(features)} "
             f"features of different length (by {excess.max()} clips at most); each ends with its shortest.",
-            stacklevel=4,
+            stacklevel=5,  # the caller of a loader: this, assemble, DatasetSpec.read, the loader, its caller
         )

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
-from mag2.data.fs1000 import FS1000
 from mag2.data.labels import Example
-from mag2.data.layout import Layout, ScoreSheet, on_grid, start_folder
 from mag2.data.performances import VISION_LANGUAGE, Dataset, assemble, crop_starts
-from mag2.data.reading import want_target
-from mag2.data.targets import SCALES
+from mag2.data.simulatable import ScoreSheet, SimulatableSpec, on_grid
+from mag2.data.writing import start_folder
 
 __all__ = ["Simulation"]
 
@@ -25,7 +23,7 @@ class Simulation:
     """Simulated performances and everything that was planted in them; lists hold train first, then test.
 
     Attributes:
-        layout: the dataset that they are simulated as.
+        spec: the dataset that they are simulated as.
         seed: what all of it was drawn from.
         n_train: how many of the n videos, the first ones, are for training.
         sheet: the videos' names and scores.
@@ -42,7 +40,7 @@ class Simulation:
             split's crops, where noise was added to them; else None.
     """
 
-    layout: Layout
+    spec: SimulatableSpec
     seed: int
     n_train: int
     sheet: ScoreSheet
@@ -59,7 +57,7 @@ class Simulation:
     @property
     def sport(self) -> str:
         """The sport whose action texts the performances are made of."""
-        return self.layout.sport
+        return self.spec.sport
 
     @property
     def names(self) -> list[str]:
@@ -83,19 +81,18 @@ class Simulation:
             target: a target of the dataset.
             clips: the length of every crop; that of the loader by default.
         """
-        name = self.layout.name
-        want_target(name, target)
-        videos = self.layout.videos(self.sheet, target)
+        self.spec.require_target(target)
+        videos = self.spec.videos(self.sheet, target)
         examples = []
         for video in videos:
             where = f"simulated {self.names[video]}"
-            examples.append(Example(self.names[video], self.layout.label(self.sheet, target, video, where), where))
+            examples.append(Example(self.names[video], self.spec.label(self.sheet, target, video, where), where))
         border = sum(video < self.n_train for video in videos)
         return assemble(
-            name,
+            self.spec.name,
             target,
-            scale=SCALES[name][target],
-            clips=self.layout.clips if clips is None else clips,
+            scale=self.spec.scales[target],
+            clips=self.spec.clips if clips is None else clips,
             train=examples[:border],
             test=examples[border:],
             features={key: self._chosen(part, videos) for key, part in self.features.items()},
@@ -115,9 +112,9 @@ class Simulation:
         if split not in splits:
             raise ValueError(f"planted_actions wants 'train' or 'test', got {split!r}")
         if target is not None:
-            want_target(self.layout.name, target)
-        clips = self.layout.clips if clips is None else clips
-        chosen = range(len(self.names)) if target is None else self.layout.videos(self.sheet, target)
+            self.spec.require_target(target)
+        clips = self.spec.clips if clips is None else clips
+        chosen = range(len(self.names)) if target is None else self.spec.videos(self.sheet, target)
         videos = [self.action[video] for video in chosen if video in splits[split]]
         starts = crop_starts(np.asarray([len(video) for video in videos], dtype=np.int64), clips)
         planted = torch.full((len(videos), clips), -1)
@@ -185,12 +182,12 @@ class Simulation:
             ValueError: the dataset has no such variant.
             DataError: the folder holds files that no simulation has written.
         """
-        variants = self.layout.variants
+        variants = self.spec.variants
         if variant is not None and variant not in variants:
-            raise ValueError(f"{self.layout.name} has no variant {variant!r}: choose one of {', '.join(variants)}")
+            raise ValueError(f"{self.spec.name} has no variant {variant!r}: choose one of {', '.join(variants)}")
         folder = Path(folder)
-        start_folder(folder, self._description(), self.layout.places)
-        self.layout.write(
+        start_folder(folder, self._description(), self.spec.feature_paths())
+        self.spec.write(
             folder,
             self.sheet,
             self.features,
@@ -201,8 +198,8 @@ class Simulation:
 
     def write_fs1000(self, folder: str | Path) -> None:
         """Write the files of FS1000; DataError where the performances are those of another dataset."""
-        if self.layout.name != FS1000.name:
-            raise DataError(f"these are performances of {self.layout.name}, not {FS1000.name}: call write() for them")
+        if self.spec.name != "FS1000":
+            raise DataError(f"these are performances of {self.spec.name}, not FS1000: call write() for them")
         self.write(folder)
 
     def _centre_crops(self, split: str, clips: int) -> Tensor:
@@ -219,13 +216,13 @@ class Simulation:
     def _description(self) -> str:
         if self.sheet.real:
             what = "real labels, simulated features"
-            scores = f"The scores and the split are real, those of {self.layout.name}; the features belong to no video."
+            scores = f"The scores and the split are real, those of {self.spec.name}; the features belong to no video."
         else:
             what = "no athlete, no video, no judge"
             scores = "The scores were drawn with them."
         return (
             f"SIMULATED: {what}.\n\n"
-            f"These files have the layout of {self.layout.name}. The features in them were drawn by\n"
+            f"These files have the layout of {self.spec.name}. The features in them were drawn by\n"
             f"mag2.data.simulate to try out programs. {scores}\n"
             "They prove nothing about sport or about published results.\n\n"
             f"sport {self.sport}, seed {self.seed}, "

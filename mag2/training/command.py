@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mag2.data import TARGETS, Dataset
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.saving.atomic_io import write_atomically
-from mag2.training.dataset_providers import Source
+from mag2.training.dataset_providers import DatasetProvider
 from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
 from mag2.training.history import Epoch
 from mag2.training.options import chosen_out, make_parser
@@ -133,7 +133,7 @@ def train_cell(
     tick: Callable[[], None],
     *,
     rows: Mapping[str, Row],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, DatasetProvider],
     encoders: Mapping[str, str],
     small: bool,
     epochs: Mapping[str, int],
@@ -145,7 +145,7 @@ def train_cell(
     """Train one cell of a table; the same cell gives the same numbers in any process."""
     row = rows[cell.row]
     name, target = parts(cell.target)
-    dataset = sources[name].dataset(target, row.features)
+    dataset = sources[name].dataset(target, row.extractors)
     with torch.random.fork_rng():
         torch.manual_seed(cell.seed)
         model = row.build(inputs_of(row, dataset, encoders, small))
@@ -249,7 +249,7 @@ def _asked(options: argparse.Namespace, rows: Mapping[str, Row], epochs: Mapping
     }
 
 
-def _data(dataset: Dataset, source: Source) -> str:
+def _data(dataset: Dataset, source: DatasetProvider) -> str:
     """What a number was measured on, in the words that stand beside it."""
     if not dataset.simulated:
         return dataset.name

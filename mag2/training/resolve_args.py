@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mag2.data import DATASETS, TARGETS, Dataset
-from mag2.training.dataset_providers import Released, Source, simulated
+from mag2.training.dataset_providers import DatasetProvider, FolderProvider, simulation_provider
 from mag2.training.tables import Inputs, Row, Table, key, parts
 
 
@@ -30,7 +30,7 @@ def asked_rows(table: Table, options: argparse.Namespace) -> dict[str, Row]:
     return {row.line.key: row for row in wanted}
 
 
-def asked_sources(table: Table, options: argparse.Namespace) -> dict[str, Source]:
+def asked_sources(table: Table, options: argparse.Namespace) -> dict[str, DatasetProvider]:
     """Where each dataset comes from; of those that are given as folders, or of the table's, simulated."""
     first = next(iter(table.targets))
     clips = {} if options.clips is None else {"clips": options.clips}
@@ -40,7 +40,7 @@ def asked_sources(table: Table, options: argparse.Namespace) -> dict[str, Source
             raise ValueError("--labels are Fis-V's real scores; ask for them with --datasets Fis-V")
         top1 = None if options.weighted is None else options.weighted / 100
         return {
-            name: simulated(name, labels=options.labels if name == "Fis-V" else None, top1=top1, **clips)
+            name: simulation_provider(name, labels=options.labels if name == "Fis-V" else None, top1=top1, **clips)
             for name in names
         }
     if options.labels is not None:
@@ -56,13 +56,13 @@ def asked_sources(table: Table, options: argparse.Namespace) -> dict[str, Source
         missing = sorted(set(options.datasets) - set(folders))[0]
         raise ValueError(f"no folder of {missing}; add {missing}=FOLDER to --data")
     return {
-        name: Released(name, folder, options.clips)
+        name: FolderProvider(DATASETS[name], folder, options.clips)
         for name, folder in folders.items()
         if options.datasets is None or name in options.datasets
     }
 
 
-def asked_texts(options: argparse.Namespace, sources: Mapping[str, Source]) -> dict[str, str]:
+def asked_texts(options: argparse.Namespace, sources: Mapping[str, DatasetProvider]) -> dict[str, str]:
     """The text encoder of each dataset: its own, DATASET=ENCODER, or the one that is named without a dataset."""
     encoders = dict.fromkeys(sources, "shipped")
     for given in sorted(options.texts, key=lambda given: given.partition("=")[0] in DATASETS):
@@ -74,7 +74,7 @@ def asked_texts(options: argparse.Namespace, sources: Mapping[str, Source]) -> d
     return encoders
 
 
-def asked_targets(table: Table, options: argparse.Namespace, sources: Mapping[str, Source]) -> list[str]:
+def asked_targets(table: Table, options: argparse.Namespace, sources: Mapping[str, DatasetProvider]) -> list[str]:
     """The targets to train, "FS1000/TES"; those of the table where none are asked for."""
     if not options.targets:
         return [key(name, target) for name in sources for target in table.targets.get(name, TARGETS[name])]
@@ -84,19 +84,19 @@ def asked_targets(table: Table, options: argparse.Namespace, sources: Mapping[st
 
 
 def asked_datasets(
-    rows: Mapping[str, Row], sources: Mapping[str, Source], targets: Sequence[str]
+    rows: Mapping[str, Row], sources: Mapping[str, DatasetProvider], targets: Sequence[str]
 ) -> dict[str, Dataset]:
     """Every dataset that the rows want, by target and kinds of features."""
-    kinds = {tuple(row.features.items()): row for row in rows.values()}.values()
+    kinds = {tuple(row.extractors.items()): row for row in rows.values()}.values()
     return {
-        _wanted(key(name, target), row): sources[name].dataset(target, row.features)
+        _wanted(key(name, target), row): sources[name].dataset(target, row.extractors)
         for name, target in map(parts, targets)
         for row in kinds
     }
 
 
 def _wanted(target: str, row: Row) -> str:
-    return " ".join([target, *row.features.values()])
+    return " ".join([target, *row.extractors.values()])
 
 
 def check_device(name: str) -> None:

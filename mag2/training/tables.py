@@ -77,7 +77,8 @@ class Row:
         line: its names and what the paper printed.
         build: makes its model; must be importable by a fresh process.
         recipe: how it is trained. needs: the features that it cannot do without. stages: how often `fit` runs for it.
-        features: which features, where a dataset has several kinds: modality -> kind (`sources.KINDS`).
+        extractors: modality -> the network of its features (`dataset_providers.EXTRACTOR_WIDTHS`); by default those
+            that were released.
         guided: it has a graph, from which a control can take something away. control: what is taken away.
     """
 
@@ -86,7 +87,7 @@ class Row:
     recipe: Recipe
     needs: tuple[str, ...] = ("visual",)
     stages: int = 1
-    features: Mapping[str, str] = field(default_factory=dict)
+    extractors: Mapping[str, str] = field(default_factory=dict)
     guided: bool = False
     control: str | None = None
 
