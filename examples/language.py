@@ -32,7 +32,9 @@ from mag2.projection import TokenProjection
 from mag2.saving.atomic_io import replacing
 from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
-from mag2.training.grid import Cell, run_grid
+from mag2.training.cells import Cell
+from mag2.training.grid import run_grid
+from mag2.training.target import Target
 
 SPORT, CLIPS, WIDTH, DIM = "figure_skating", 24, 384, 64
 LEVELS = (25, 50, 80)  # percent of planted actions that the spoilt map still names
@@ -126,7 +128,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("runs") / "language-simulated")
     options = parser.parse_args()
-    cells = [Cell(name, "TES", seed) for seed in options.seeds for name in variants()]
+    cells = [Cell(name, Target("", "TES"), seed) for seed in options.seeds for name in variants()]
     results: dict[str, dict[int, dict]] = {name: {} for name in variants()}
     for number, outcome in enumerate(
         run_grid(cells, partial(work, epochs=options.epochs), options.out, workers=options.workers), 1

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mag2.guidance import make_guides
 from mag2.training.command import main
-from mag2.training.tables import Line, Table, published
+from mag2.training.tables import Heading, Table, published
 
 # The paper's name and ours. Its text gives 1.20 M parameters and 0.59 G operations for the dual transformer.
 WAYS = {
@@ -64,7 +64,7 @@ TABLE1 = Table(
     title="Table 1",
     targets=SHOWN,
     rows=tuple(
-        mlavl_row(Line(str(number), name, "", published(1, method=name)), guidance=way)
+        mlavl_row(Heading(str(number), name, "", published(1, method=name)), guidance=way)
         for number, (name, way) in enumerate(WAYS.items(), 1)
     ),
     facts=costs,

@@ -9,14 +9,14 @@ import sys
 from rows import SHOWN, build_worded_mlavl, mlavl_row
 
 from mag2.training.command import main
-from mag2.training.tables import Line, Table, published
+from mag2.training.tables import Heading, Table, published
 
 TABLE2 = Table(
     name="table2",
     title="Table 2",
     targets=SHOWN,
     rows=tuple(
-        mlavl_row(Line(str(n), f"{n} grades", "", published(2, grades=str(n))), build_worded_mlavl, n_grades=n)
+        mlavl_row(Heading(str(n), f"{n} grades", "", published(2, grades=str(n))), build_worded_mlavl, n_grades=n)
         for n in (3, 4, 5, 6, 7, 8)
     ),
 )

@@ -9,7 +9,7 @@ import sys
 from rows import SHOWN, mlavl_row
 
 from mag2.training.command import main
-from mag2.training.tables import Line, Table, published
+from mag2.training.tables import Heading, Table, published
 
 DESIGNS = {
     "a": ("Decoder", "decoder"),
@@ -22,7 +22,8 @@ TABLE3 = Table(
     title="Table 3",
     targets=SHOWN,
     rows=tuple(
-        mlavl_row(Line(key, name, "", published(3, row=key)), fusion=design) for key, (name, design) in DESIGNS.items()
+        mlavl_row(Heading(key, name, "", published(3, row=key)), fusion=design)
+        for key, (name, design) in DESIGNS.items()
     ),
 )
 

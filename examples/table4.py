@@ -13,7 +13,7 @@ from rows import ALL, build_cofinal, build_pamfn, build_qtd, mlavl_row, plugged_
 from mag2.published import table
 from mag2.training.command import main
 from mag2.training.recipe import COFINAL_RECIPE, PAMFN_RECIPE, QTD_RECIPE
-from mag2.training.tables import Line, Table, published
+from mag2.training.tables import Heading, Table, published
 
 PRINTED = {row["row"]: published(4, row=row["row"]) for row in table(4)}
 TABLE4 = Table(
@@ -24,9 +24,9 @@ TABLE4 = Table(
         *plugged_rows(("1", "2", "3", "3b"), "CoFInAl", build_cofinal, COFINAL_RECIPE, PRINTED),
         *plugged_rows(("4", "5", "6", "6b"), "QTD", build_qtd, QTD_RECIPE, PRINTED),
         *plugged_rows(("7", "8", "9", "9b"), "PAMFN", build_pamfn, PAMFN_RECIPE, PRINTED, needs=ALL, stages=4),
-        mlavl_row(Line("10", "MLAVL", "", PRINTED["10"])),
-        mlavl_row(Line("11", "MLAVL", "Texts->LV", PRINTED["11"]), queries="learnable"),
-        mlavl_row(Line("12", "MLAVL", "Texts->LV+PE", PRINTED["12"]), queries="learnable", use_pe=True),
+        mlavl_row(Heading("10", "MLAVL", "", PRINTED["10"])),
+        mlavl_row(Heading("11", "MLAVL", "Texts->LV", PRINTED["11"]), queries="learnable"),
+        mlavl_row(Heading("12", "MLAVL", "Texts->LV+PE", PRINTED["12"]), queries="learnable", use_pe=True),
     ),
 )
 

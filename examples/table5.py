@@ -14,19 +14,19 @@ from rows import SHOWN, build_learning_mlavl, build_worded_mlavl, mlavl_row
 
 from mag2.texts import LearnedPrompts, TrainableTextEncoder
 from mag2.training.command import main
-from mag2.training.tables import Line, Row, Table, published
+from mag2.training.tables import Heading, Row, Table, published
 from mag2.vocabulary import AUDIO_TEMPLATES, VISUAL_TEMPLATES
 
 
 def worded(number: int, side: str, template: str) -> Row:
     """A row with other words before the actions, seen or heard."""
-    line = Line(str(number), template, "", published(5, setting=template))
-    return mlavl_row(line, build_worded_mlavl, **{f"{side}_template": template})
+    heading = Heading(str(number), template, "", published(5, setting=template))
+    return mlavl_row(heading, build_worded_mlavl, **{f"{side}_template": template})
 
 
 def learning(number: int, setting: str, live: type) -> Row:
     """A row whose texts learn."""
-    return mlavl_row(Line(str(number), setting, "", published(5, setting=setting)), build_learning_mlavl, live=live)
+    return mlavl_row(Heading(str(number), setting, "", published(5, setting=setting)), build_learning_mlavl, live=live)
 
 
 TABLE5 = Table(

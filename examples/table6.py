@@ -19,33 +19,34 @@ from mag2.baselines import SGN, MBertLate, SkatingMixer
 from mag2.published import table
 from mag2.training.command import main
 from mag2.training.recipe import MBERT_RECIPE, MIXER_RECIPE, MLAVL_RECIPE, PAMFN_RECIPE, SGN_RECIPE
-from mag2.training.tables import Inputs, Line, Row, Table, load_texts, published
+from mag2.training.tables import Heading, ModelInputs, Row, Table, published
+from mag2.training.text_cache import load_texts
 
 MODALITIES = {"C3D": "visual", "TF": "visual", "VGGish": "audio", "AST": "audio", "I3D": "flow"}
 ENCODERS = ("BERT", "CLIP")
 SMALL_MIXER = {"dim": SMALL["dim"], "dropout": SMALL["dropout"]}
 
 
-def build_mbert(inputs: Inputs) -> nn.Module:
+def build_mbert(inputs: ModelInputs) -> nn.Module:
     """M-BERT with late fusion."""
     size = {**SMALL, "n_layers": 2, "n_joint": 2} if inputs.small else {}
     return MBertLate(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
 
 
-def build_mixer(inputs: Inputs) -> nn.Module:
+def build_mixer(inputs: ModelInputs) -> nn.Module:
     """Skating-Mixer."""
     size = SMALL_MIXER if inputs.small else {}
     return SkatingMixer(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
 
 
-def build_sgn(inputs: Inputs) -> nn.Module:
+def build_sgn(inputs: ModelInputs) -> nn.Module:
     """SGN; its teacher reads the action texts."""
     size = SMALL if inputs.small else {}
     widths = {"visual_dim": inputs.widths["visual"], "audio_dim": inputs.widths["audio"]}
     return SGN(inputs.texts().visual, **widths, **size)
 
 
-def build_mlavl_with(inputs: Inputs, encoder: str) -> nn.Module:
+def build_mlavl_with(inputs: ModelInputs, encoder: str) -> nn.Module:
     """MLAVL with texts of a BERT or of a CLIP."""
     chosen = "shipped" if encoder == "BERT" else inputs.clip
     return build_mlavl(inputs, texts=load_texts(inputs.sport, chosen))
@@ -61,15 +62,15 @@ BUILDS = {
 
 def made_row(number: int, method: str, features: str) -> Row:
     """A row of the paper's table, by the names that it has there."""
-    line = Line(str(number), method, features, published(6, method=method, features=features))
+    heading = Heading(str(number), method, features, published(6, method=method, features=features))
     names = features.split("+")
     kinds = {MODALITIES[name]: name for name in names if name not in ENCODERS}
     needs = ALL if "flow" in kinds else HEARD
     if method == "MLAVL":
         build = partial(build_mlavl_with, encoder=names[-1])
-        return Row(line, build, MLAVL_RECIPE, needs, extractors=kinds, guided=True)
+        return Row(heading, build, MLAVL_RECIPE, needs, extractors=kinds, guided=True)
     build, recipe, more = BUILDS[method]
-    return Row(line, build, recipe, needs, extractors=kinds, **more)
+    return Row(heading, build, recipe, needs, extractors=kinds, **more)
 
 
 TABLE6 = Table(

@@ -19,6 +19,8 @@ __all__ = [
     "DatasetProvider",
     "FolderProvider",
     "SimulationProvider",
+    "forget_datasets",
+    "read_once",
     "simulation_provider",
 ]
 
@@ -37,11 +39,13 @@ ALIGNED_WIDTH = 384  # least width of visual features that hold the space of the
 
 
 class DatasetProvider(Protocol):
-    """Gives a dataset for one target. It is hashable, and small when it is sent to another process."""
+    """Gives a dataset for one target. Providers of equal data are equal; they are sent to every worker."""
 
     @property
     def spec(self) -> DatasetSpec:
         """The dataset."""
+
+    def __hash__(self) -> int: ...
 
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Read or simulate it.
@@ -147,3 +151,18 @@ def _simulation(provider: SimulationProvider, widths: tuple[tuple[str, int], ...
 def simulation_provider(name: str, **changed: Any) -> SimulationProvider:
     """The simulated dataset of that name, of a size for two cores unless `changed` says otherwise."""
     return SimulationProvider(simulatable(DATASETS[name]), **(SIZES | SIZES_OF.get(name, {}) | changed))
+
+
+def read_once(provider: DatasetProvider, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
+    """`provider.dataset(target, extractors)`, once a process for equal arguments, until `forget_datasets`."""
+    return _read(provider, target, tuple(extractors.items()))
+
+
+def forget_datasets() -> None:
+    """Let `read_once` read everything anew."""
+    _read.cache_clear()
+
+
+@cache
+def _read(provider: DatasetProvider, target: str, extractors: tuple[tuple[str, str], ...]) -> Dataset:
+    return provider.dataset(target, dict(extractors))

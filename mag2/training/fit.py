@@ -25,7 +25,7 @@ def fit(
     dataset: Dataset,
     recipe: Recipe,
     run: Run,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
 ) -> History:
     """Train `model` in place and measure it on the test set after every epoch.
 

@@ -30,7 +30,7 @@ def train(
     dataset: Dataset,
     recipe: Recipe,
     run: Run,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
 ) -> History:
     """`fit` every stage with the same recipe and number of epochs; the history of the last stage is returned.
 
