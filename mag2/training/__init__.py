@@ -1,5 +1,6 @@
 """Training: recipes, one model (`fit`), all its stages (`train`), grids of trainings, and the pages they end in."""
 
+from mag2.training.contract import ContractError, ScoringModel
 from mag2.training.fit import fit
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import measure, predict
@@ -7,4 +8,15 @@ from mag2.training.recipe import Recipe
 from mag2.training.run import Run
 from mag2.training.stages import train
 
-__all__ = ["Epoch", "History", "Recipe", "Run", "fit", "measure", "predict", "train"]
+__all__ = [
+    "ContractError",
+    "Epoch",
+    "History",
+    "Recipe",
+    "Run",
+    "ScoringModel",
+    "fit",
+    "measure",
+    "predict",
+    "train",
+]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mag2.data import Dataset, Performances
+from mag2.nn.modules import unwrapped
 from mag2.training.checkpoint import Checkpoint
+from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import call_model, measure, predict
 from mag2.training.recipe import Recipe
@@ -33,16 +35,19 @@ def fit(
     training that was killed and started again in the same folder ends with the numbers that it would have had.
 
     Args:
-        model: called as `call_model` does; has `.loss(output, label) -> {"total": ...}`.
+        model: a `mag2.training.ScoringModel`; checked before training and on the first batch.
         on_epoch: called after each epoch, for progress.
 
     Returns:
         The `History`, that of the epochs before a resume included.
 
     Raises:
-        ValueError: the folder holds a checkpoint of another training, or `call_model` refuses the dataset.
+        ContractError: the model is no `ScoringModel`; the sentence says which part.
+        ValueError: the folder holds a checkpoint of another training, or the model needs features that the dataset does
+            not have.
         FloatingPointError: the loss became nan or infinite.
     """
+    check_model(model)
     model.to(run.device)
     forward: Any = torch.compile(model) if run.compile else model
     optimizer = recipe.make_optimizer(model)
@@ -58,9 +63,10 @@ def fit(
     checkpoint = Checkpoint(run, identity, {"data": "simulated"} if dataset.simulated else {})
     checkpoint.resume(model, optimizer, schedule, history)
     with torch.random.fork_rng(devices=_cuda_devices(run.device)), TensorBoard(run.folder) as board:
-        for number in range(len(history.epochs), run.epochs):
+        first = len(history.epochs)
+        for number in range(first, run.epochs):
             started = time.perf_counter()
-            loss = _train_epoch(forward, model, dataset.train, recipe, run, optimizer, number)
+            loss = _train_epoch(forward, model, dataset.train, recipe, run, optimizer, number, check=number == first)
             prediction = predict(forward, dataset.test, device=run.device, precision=run.precision)
             rate = float(schedule.get_last_lr()[0])
             schedule.step()
@@ -82,34 +88,43 @@ def _train_epoch(
     run: Run,
     optimizer: torch.optim.Optimizer,
     number: int,
+    *,
+    check: bool,
 ) -> float:
+    """One epoch; returns the mean loss. With `check` the model's output and loss are checked on the first batch."""
     model.train()
     forward.train()
     torch.manual_seed(_mixed(run.seed, number, 0))
     generator = torch.Generator().manual_seed(_mixed(run.seed, number, 1))
-    losses = []
+    totals = []
     for index in batches(len(performances), recipe.batch, generator):
         part = performances.batch(index, generator).to(run.device)
         with autocast(run.device, run.precision):
             output = call_model(forward, part)
-            loss = _loss(model, output, part.label)
+            if check:
+                check_output(model, output, len(part))
+            losses = _losses(model, output, part.label)
+            if check:
+                check_total(model, losses)
+            check, total = False, losses["total"]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         if recipe.grad_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
         optimizer.step()
-        losses.append(loss.detach())
-    mean = float(torch.stack(losses).mean())
+        totals.append(total.detach())
+    mean = float(torch.stack(totals).mean())
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss became {mean} in epoch {number + 1}; a smaller learning rate may help")
     return mean
 
 
-def _loss(model: nn.Module, output: dict[str, Tensor], label: Tensor) -> Tensor:
-    # The objective in full precision: squares and cosines of bfloat16 outputs lose too much.
+def _losses(model: nn.Module, output: Mapping[str, Any], label: Tensor) -> Mapping[str, Tensor]:
+    """The model's objective in full precision: squares and cosines of bfloat16 outputs lose too much."""
+    loss: Any = unwrapped(model).loss
     full = {k: v.float() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in output.items()}
     with torch.autocast(label.device.type, enabled=False):
-        return model.loss(full, label)["total"]  # type: ignore[operator]
+        return loss(full, label)
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

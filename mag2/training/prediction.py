@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mag2.data import Batch, Performances
 from mag2.metrics import mse, relative_l2, spearman
 from mag2.nn.modules import unwrapped
+from mag2.training.contract import check_output
 from mag2.training.run import autocast
 
 __all__ = ["call_model", "measure", "predict"]
@@ -22,7 +23,12 @@ def predict(
     precision: str = "float32",
     batch: int = 64,
 ) -> Tensor:
-    """Scores (n,) in [0, 1], in evaluation mode, from the centre crop of every performance."""
+    """Scores (n,) in [0, 1], in evaluation mode, from the centre crop of every performance.
+
+    Raises:
+        ContractError: the model returned no "score" (B,); checked on the first batch.
+        ValueError: as `call_model`.
+    """
     was_training = model.training
     model.eval()
     scores = []
@@ -30,12 +36,15 @@ def predict(
         for start in range(0, len(performances), batch):
             index = torch.arange(start, min(start + batch, len(performances)))
             part = performances.batch(index).to(device)
-            scores.append(call_model(model, part)["score"].float().cpu())
+            output = call_model(model, part)
+            if start == 0:
+                check_output(model, output, len(part))
+            scores.append(output["score"].float().cpu())
     model.train(was_training)
     return torch.cat(scores)
 
 
-def call_model(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def call_model(model: nn.Module, batch: Batch) -> Any:
     """Run a model on a batch: ``model(visual, audio, flow)``.
 
     A model with a true `takes_vision_language`, such as `mag2.alignment.SimilarityWeighted`, gets
