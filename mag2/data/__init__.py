@@ -14,6 +14,7 @@ from mag2.data.simulatable import SimulatableSpec
 from mag2.data.simulate import simulate, simulate_fisv
 from mag2.data.simulation import Simulation
 from mag2.data.spec import DatasetSpec
+from mag2.data.torch_dataset import TorchDataset, collate
 
 __all__ = [
     "DATASETS",
@@ -27,6 +28,8 @@ __all__ = [
     "Performances",
     "SimulatableSpec",
     "Simulation",
+    "TorchDataset",
+    "collate",
     "load_pickle",
     "read_clips",
     "read_fisv",
