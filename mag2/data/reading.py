@@ -10,8 +10,8 @@ from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.data.raw_features import Source, averaged, feature_sources, map_npy
-from mag2.data.store import default_places, short_hash, stored
+from mag2.data.raw_features import RawFeatures, list_raw_features, map_npy, mean_over_views
+from mag2.data.store import default_cache_folders, short_hash, stored_features
 
 __all__ = [
     "SIMULATED",
@@ -91,9 +91,8 @@ def read_features(
     Raises:
         DataError: one sentence naming the file and line at fault.
     """
-    wanted = [(example.name, example.where) for example in examples]
-    raw = {modality: feature_sources(folder / path, wanted) for modality, path in locations.items()}
-    stores = default_places(folder) if cache is None else [Path(cache)]
+    raw = {modality: list_raw_features(folder / path, examples) for modality, path in locations.items()}
+    folders = default_cache_folders(folder) if cache is None else [Path(cache)]
     features: dict[str, ClipFeatures] = {}
 
     def report(ready: int) -> None:
@@ -105,7 +104,7 @@ def read_features(
         # share one cache folder.
         location = path if cache is None else (folder / path).resolve()
         name = f"{store_name}-{modality}-{short_hash(str(location))}"
-        features[modality] = stored(raw[modality], stem=name, places=stores, progress=report)
+        features[modality] = stored_features(raw[modality], name=name, folders=folders, progress=report)
     return features
 
 
@@ -128,5 +127,5 @@ def read_clips(file: str | Path) -> Tensor:
     file = Path(file)
     if not file.is_file():
         raise DataError(f"there is no feature file {file}: give a .npy of one video's clips")
-    clips = averaged(Source(file.stem, "this call", file, lambda: map_npy(file)))
+    clips = mean_over_views(RawFeatures(file.stem, "this call", file, lambda: map_npy(file)))
     return torch.from_numpy(clips)[None]
