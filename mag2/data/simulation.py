@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mag2.data.errors import DataError
-from mag2.data.features import ClipFeatures
+from mag2.data.features import ClipFeatures, spread
 from mag2.data.labels import Example
 from mag2.data.performances import VISION_LANGUAGE, Dataset, assemble, crop_starts
 from mag2.data.simulatable import ScoreSheet, SimulatableSpec, on_grid
@@ -18,7 +18,7 @@ from mag2.data.writing import start_folder
 __all__ = ["Simulation"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Simulation:
     """Simulated performances and everything that was planted in them; lists hold train first, then test.
 
@@ -53,6 +53,12 @@ class Simulation:
     texts: Tensor
     visual_map: Tensor | None
     top1: float | None = None
+
+    def __repr__(self) -> str:
+        features = ", ".join(f"{modality} {part.width}" for modality, part in self.features.items())
+        videos = f"{self.n_train} train and {len(self.names) - self.n_train} test videos"
+        lengths = spread(self.features["visual"].lengths)
+        return f"Simulation({self.spec.name}, {videos} of {lengths} clips; {features}; seed {self.seed})"
 
     @property
     def sport(self) -> str:

@@ -24,11 +24,20 @@ class Epoch:
     seconds: float
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """All epochs of a training, and its two results."""
 
     epochs: list[Epoch] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        if not self.epochs:
+            return "History(no epochs)"
+        last, best = self.last, self.best_on_test
+        result = f"last: Spearman {last.spearman:.3f}, MSE {last.mse:.4g}, loss {last.loss:.4g}"
+        return (
+            f"History({len(self.epochs)} epochs; {result}; best on test: {best.spearman:.3f} after epoch {best.epoch})"
+        )
 
     @property
     def last(self) -> Epoch:
