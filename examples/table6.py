@@ -1,9 +1,9 @@
-"""Table 6: features of several kinds and two text encoders, beside other audio-visual systems.
+"""Table 6: features of several networks and two text encoders, beside other audio-visual systems.
 
     python examples/table6.py                       # simulated data, says so
-    python examples/table6.py --data /path/FS1000   # FS1000 in its released layout: measured beside published
+    python examples/table6.py --data /path/FS1000   # FS1000's released files: measured beside published
 
-Features lie in `video`, `audio` and `flow` as released (TimeSformer, AST, I3D); those of another kind beside them in
+Features lie in `video`, `audio` and `flow` as released (TimeSformer, AST, I3D); those of other networks beside them in
 `video_C3D` and `audio_VGGish`. BERT is the MiniLM that is shipped with the library, which is one; CLIP is open_clip's
 ViT-B-16 of OpenAI, downloaded once, or what `--texts` names (the authors' FS_text_feature.npy, another encoder). On
 simulated data CLIP is a small tower that was never trained, and features are an eighth as wide as the real ones.
@@ -12,7 +12,7 @@ simulated data CLIP is a small tower that was never trained, and features are an
 import sys
 from functools import partial
 
-from rows import ALL, HEARD, SMALL, build_mlavl, build_pamfn
+from rows import ALL, AUDIO_VISUAL, SMALL, build_mlavl, build_pamfn
 from torch import nn
 
 from mag2.baselines import SGN, MBertLate, SkatingMixer
@@ -64,13 +64,13 @@ def made_row(number: int, method: str, features: str) -> Row:
     """A row of the paper's table, by the names that it has there."""
     heading = Heading(str(number), method, features, published(6, method=method, features=features))
     names = features.split("+")
-    kinds = {MODALITIES[name]: name for name in names if name not in ENCODERS}
-    needs = ALL if "flow" in kinds else HEARD
+    extractors = {MODALITIES[name]: name for name in names if name not in ENCODERS}
+    needs = ALL if "flow" in extractors else AUDIO_VISUAL
     if method == "MLAVL":
         build = partial(build_mlavl_with, encoder=names[-1])
-        return Row(heading, build, MLAVL_RECIPE, needs, extractors=kinds, guided=True)
+        return Row(heading, build, MLAVL_RECIPE, needs, extractors=extractors, guided=True)
     build, recipe, more = BUILDS[method]
-    return Row(heading, build, recipe, needs, extractors=kinds, **more)
+    return Row(heading, build, recipe, needs, extractors=extractors, **more)
 
 
 TABLE6 = Table(

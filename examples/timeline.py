@@ -1,12 +1,12 @@
 """Name the action in every clip by its similarity to the action texts: a table, a plot, and how often that is right.
 
     python examples/timeline.py                                                     # simulated performances
-    python examples/timeline.py --data FS1000 --texts open_clip:ViT-B-16/openai     # CLIP features of yours
+    python examples/timeline.py --data FS1000 --texts open_clip:ViT-B-16/openai     # your CLIP features
 
 Clips and texts must come from one encoder. With --data the clips are the dataset's vision_language features
-(vision_language/<name>.npy beside video/, see docs/language.md); nobody knows then how often the names are right, and
-table and plot say so. On simulated performances it is known: the similarity is spoilt until it names --top1 of the
-planted actions.
+(vision_language/<name>.npy beside video/, see docs/language.md); it is unknown then how often the names are right, and
+table and plot say so. On simulated performances it is known: noise is added to the similarity until it names --top1 of
+the planted actions.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def name(
         )
     mask = torch.arange(clips) < torch.as_tensor(performances.lengths)[:, None]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the command says it in its own words
+        warnings.simplefilter("ignore", UserWarning)  # the command prints its own warning
         return name_actions(
             clip_text_similarity(seen, texts),
             ACTIONS[DATASETS[dataset.name].sport],
@@ -135,13 +135,13 @@ def _number(timeline: Timeline, video: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
     def parse_args(self, args=None, namespace=None):
-        """Arguments that fit each other."""
+        """Arguments that were checked against each other."""
         options = super().parse_args(args, namespace)
         targets = TARGETS[options.dataset]
         options.target = options.target or targets[0]
@@ -155,8 +155,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", type=Path, help="folder of a dataset in its released layout, with vision_language features")
-    add("--dataset", choices=DATASETS, default="FS1000", help="whose layout, or which to simulate (default FS1000)")
+    add("--data", type=Path, help="folder of a dataset's released files, with vision_language features")
+    add("--dataset", choices=DATASETS, default="FS1000", help="which to read or to simulate (default FS1000)")
     add("--target", help="a target of the dataset, its first by default; of RG's apparatuses each has its own videos")
     add("--split", choices=("train", "test"), default="test", help="of --data (default test)")
     add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or an encoder's name")

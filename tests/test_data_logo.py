@@ -1,4 +1,4 @@
-"""Reading LOGO's released layout, every fault that it can have, and simulating it."""
+"""Reading LOGO's released files, every fault that it can have, and simulating it."""
 
 import pickle
 import re
@@ -69,7 +69,7 @@ def test_labels_are_element_1_divided_by_our_scale_of_100(folder):
     assert TARGETS["LOGO"] == ("score",)
 
 
-def test_crops_are_averaged(folder):
+def test_views_are_averaged(folder):
     crops = np.stack([features()["Open_1"] - 1, features()["Open_1"] + 3], axis=1)
     np.save(folder / "video/Open_1.npy", crops)
     ours = read_logo(folder, clips=6).test.batch([0]).visual[0]
@@ -210,7 +210,7 @@ def test_a_simulation_reads_back_bit_for_bit_and_says_that_it_is_one(simulation,
     assert "prove nothing" in said
 
 
-def test_the_written_layout_is_the_released_one(simulation, tmp_path):
+def test_the_written_files_are_the_released_ones(simulation, tmp_path):
     simulation.write(tmp_path)
     scores, train, test = (pickle.loads((tmp_path / name).read_bytes()) for name in (ANNO, TRAIN, TEST))
     assert [scores[key][1] for key in (*train, *test)] == simulation.scores["score"]

@@ -65,7 +65,7 @@ def test_every_batch_of_a_kept_epoch_keeps_its_clips():
         assert not crop[0, 3].any()
 
 
-def test_whoever_comes_while_another_is_served_gets_memory_of_its_own():
+def test_a_second_thread_at_the_same_time_gets_memory_of_its_own():
     memory = BufferPool()
     at = memory.empty(4, 5).data_ptr()
     with memory._lock:  # another thread stands between finding it free and taking it

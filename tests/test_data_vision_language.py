@@ -100,7 +100,7 @@ def test_one_start_serves_all_modalities():
     assert (batch.vision_language - mapped.roll(1, dims=1)).abs().max() > 1
 
 
-def test_crops_of_frames_are_averaged_and_the_shorter_decides(tmp_path):
+def test_views_of_frames_are_averaged_and_the_shorter_decides(tmp_path):
     simulation(length=(14, 14)).write(tmp_path)
     file = tmp_path / "vision_language" / "simulated_0001.npy"
     frames = np.random.default_rng(0).standard_normal((9, 3, WIDTH), dtype=np.float32)
@@ -124,7 +124,7 @@ def test_a_batch_travels_with_all_it_has():
     assert bare.vision_language is None
 
 
-def test_a_crop_of_another_length_can_be_asked_for():
+def test_a_crop_may_have_another_length():
     train = simulation(length=(20, 20)).dataset("TES", clips=8).train
     assert train.batch([0, 1]).visual.shape[1] == 8
     whole = train.batch([0, 1], clips=20)
@@ -133,7 +133,7 @@ def test_a_crop_of_another_length_can_be_asked_for():
 
 
 @pytest.mark.parametrize("top1", [0.2, 0.4, 0.6])
-def test_spoilt_features_name_the_share_that_was_asked_for(top1):
+def test_spoilt_features_name_the_requested_share(top1):
     simulated = simulation(test=60, top1=top1, length=(30, 40))
     seen = simulated.dataset("TES").test.batch(range(60)).vision_language
     planted = simulated.planted_actions("test")

@@ -95,7 +95,7 @@ def work_long(cell, folder, tick):
     return {"spearman": 0.5}
 
 
-def test_whoever_stops_leaves_no_training_behind(tmp_path):
+def test_a_caller_that_stops_early_leaves_no_training_behind(tmp_path):
     cells = [Cell("a", TES, seed) for seed in (1, 0, 0, 0, 0)]
     before, running = set(multiprocessing.active_children()), run_grid(cells, work_long, tmp_path, workers=2)
     assert next(running).error is None
@@ -103,7 +103,7 @@ def test_whoever_stops_leaves_no_training_behind(tmp_path):
     assert len(workers) == 2
     started = time.monotonic()
     running.close()
-    for pid in workers:  # asked of the system: who reaps a process is a race of the pool's thread and ours
+    for pid in workers:  # the system knows; which thread reaps a process is a race
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert time.monotonic() - started < 30

@@ -79,13 +79,13 @@ def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_numbe
     assert {row["protocol"] for row in rows} == {"last_epoch", "best_on_test"}
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["settings"]["simulated"] is True
-    asked = settings["runs"][-1]
-    assert set(asked["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
-    assert (asked["rows"], asked["seeds"], asked["epochs"]) == (["10"], [0], {"FS1000/TES": 1})
-    assert asked["recipes"]["10"]["lr"] == 1e-3
+    call = settings["runs"][-1]
+    assert set(call["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
+    assert (call["rows"], call["seeds"], call["epochs"]) == (["10"], [0], {"FS1000/TES": 1})
+    assert call["recipes"]["10"]["lr"] == 1e-3
     earlier = json.loads((ROOT / "tests" / "saved" / "0.1.0" / "table" / "settings.json").read_text())
     assert set(settings["fingerprints"]) == set(earlier["fingerprints"])
-    assert set(asked) == set(earlier["runs"][0])
+    assert set(call) == set(earlier["runs"][0])
     cell = tmp_path / "cells" / "row-10" / "FS1000" / "TES" / "seed-0"
     assert json.loads((cell / "result.json").read_text())["result"]["data"] == "simulated FS1000"
     assert '"data": "simulated"' in (cell / "metrics.jsonl").read_text()

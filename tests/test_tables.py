@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from logo import LOGO
-from rows import SHOWN
+from rows import PAPER_TARGETS
 from table1 import TABLE1, cost
 from table2 import TABLE2
 from table3 import TABLE3
@@ -95,7 +95,7 @@ def test_every_row_scores_and_trains_all_that_it_says_it_trains(table, key):
 def test_tables_1_2_3_5_print_fs1000_and_the_average_of_rg(number):
     ours = {1: TABLE1, 2: TABLE2, 3: TABLE3, 5: TABLE5}[number]
     assert len(ours.rows) == len(table(number))
-    assert ours.targets == SHOWN
+    assert ours.targets == PAPER_TARGETS
     for row, theirs in zip(ours.rows, table(number), strict=True):
         assert row.heading.published == {
             Target("FS1000", "TES"): {"spearman": float(theirs["sp_TES"]), "mse": float(theirs["mse_TES"])},
@@ -361,7 +361,7 @@ def results(folder) -> list[dict]:
 
 @pytest.fixture
 def released(tmp_path, monkeypatch):
-    """Folders in the released layouts without the simulator's mark: what a user of the datasets sees."""
+    """Folders of released files without the simulator's mark: what a user of the datasets sees."""
     for name, size in TINY.items():
         monkeypatch.setitem(SIZES, name, size)
     monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})

@@ -1,8 +1,8 @@
 """Reading one epoch of a dataset: from the feature store, and anew for every sample as the released loaders do.
 
-The folders are simulated, in the released layouts, and lie in the page cache: what is compared is work, not a disk.
-Assumed of the released loaders: a sample loads its own files, averages the crops and cuts its clip window; where all
-videos share one pickled dict, a sample loads the whole dict with `numpy.load` and takes its own entry.
+The folders are simulated, in the released forms, and are in the page cache: work is compared, not a disk.
+Assumed of the released loaders: a sample loads its own files, averages the views of its clips and cuts its crop; where
+all videos share one pickled dict, a sample loads the whole dict with `numpy.load` and takes its own entry.
 """
 
 import random
@@ -73,7 +73,7 @@ def _compare(plan: Plan, simulation: Simulation, read: Callable[..., Dataset], s
 
 
 class _Samples(torch.utils.data.Dataset):
-    """Samples that are read when they are asked for, a random window of `clips` of each."""
+    """Samples that are read when they are requested, a random crop of `clips` of each."""
 
     def __init__(self, names: list[str], load: Callable[[str], tuple[np.ndarray, np.ndarray]], clips: int):
         self.names, self.load, self.clips = names, load, clips
@@ -86,9 +86,9 @@ class _Samples(torch.utils.data.Dataset):
         if visual.ndim == 3:
             visual = visual.mean(axis=1)
         start = random.randint(0, max(0, len(visual) - self.clips))
-        return self._window(visual, start), self._window(audio, start)
+        return self._crop(visual, start), self._crop(audio, start)
 
-    def _window(self, features: np.ndarray, start: int) -> Tensor:
+    def _crop(self, features: np.ndarray, start: int) -> Tensor:
         window = np.zeros((self.clips, features.shape[1]), dtype=np.float32)
         part = features[start : start + self.clips]
         window[: len(part)] = part

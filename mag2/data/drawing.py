@@ -12,7 +12,7 @@ centred, unit-normed visual and audio texts of action k:
 
 A_v, A_a, F are random maps, g_k = unit(0.4 g_0 + 0.6 unit(G e_k)) is the direction of good execution and b_k
 a base value. Every modality gets its own nuisance, constant within a video (rank 8, std 3), and its own
-N(0, I) noise. Each dataset has its own way to make scores of the two qualities; it stands in the dataset's file.
+N(0, I) noise. How the two qualities become scores depends on the dataset and is in its file.
 
 An aligned simulation keeps A_v orthonormal and has a fourth modality, visual clips @ A_v: features in the space of the
 texts e_k, as CLIP's of images are. With noise on that map they name fewer of the planted actions.

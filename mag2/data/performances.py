@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MODALITIES = ("visual", "audio", "flow")
-# Clips in the space of a text encoder: no model scores them. They say which action text a clip resembles.
+# Clips in the space of a text encoder: no model scores them. They give the similarity of clips and action texts.
 VISION_LANGUAGE = "vision_language"
 
 

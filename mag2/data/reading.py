@@ -1,4 +1,4 @@
-"""Find the features of a dataset, read them through the store, and tell whether a simulation wrote them."""
+"""Find the features of a dataset, read them through the store, and recognise files of a simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

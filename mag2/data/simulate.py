@@ -3,7 +3,7 @@
 They exercise the whole pipeline where no features can be had, and on them the controls can differ. They
 prove nothing about numbers measured on real performances; everything made from them is marked as simulated.
 
-`mag2.data.drawing` says what is drawn, `mag2.data.simulation` what comes out.
+`mag2.data.drawing` has the formulas, `mag2.data.simulation` the result.
 """
 
 from collections.abc import Mapping

@@ -24,8 +24,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "--data",
         nargs="+",
         metavar="FOLDER",
-        help="folders in the released layouts, DATASET=FOLDER each; without a name it is "
-        f"{next(iter(table.targets))}'s",
+        help=f"folders of released files, DATASET=FOLDER each; without a name it is {next(iter(table.targets))}'s",
     )
     add(
         "--datasets",
@@ -103,7 +102,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def default_out(name: str, real: bool) -> Path:
-    """Where the results of a table go unless a folder is given."""
+    """The folder of a table's results unless another is given."""
     return Path("runs") / (name if real else f"{name}-simulated")
 
 
@@ -121,7 +120,7 @@ def chosen_out(table: Table, options: argparse.Namespace) -> Path:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")

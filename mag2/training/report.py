@@ -1,4 +1,4 @@
-"""Results as a reader wants them: a CSV with a line a cell and protocol, and a page with the table."""
+"""Results as files: a CSV with a line for each cell and protocol, and a page with the table."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ from mag2.training.target import AVERAGE, Target
 
 __all__ = ["PROTOCOLS", "cell_name", "page_notes", "page_title", "results_csv", "table_page"]
 
-# What is reported from a training, under a name that says how the epoch was chosen.
+# The results of a training, by how their epoch is chosen.
 PROTOCOLS = {
     "last_epoch": "the last epoch (the result)",
     "best_on_test": "the epoch that is best on the test set (the protocol of the released scripts)",
 }
-# Of each metric its name, which way is better, the digits that are shown, and how it is averaged over targets.
+# Of each metric: its name, which direction is better, the digits that are shown, how it is averaged over targets.
 METRICS = {
     "spearman": ("Spearman's rho", "higher is better", 3, fisher_average),
     "mse": ("MSE", "lower is better", 2, fmean),
@@ -80,10 +80,10 @@ def table_page(
     outcomes: Sequence[Outcome],
     metrics: Sequence[str] = ("spearman", "mse"),
 ) -> str:
-    """The page: a table for each protocol and metric, measured beside published where there is something published.
+    """The page: a table for each protocol and metric; published numbers, where they exist, beside the measured ones.
 
     Args:
-        title: its heading. notes: what stands below it.
+        title: of the page. notes: the lines below it.
         headings: the rows. targets: the columns; a dataset whose several targets are all among them gets its average.
         outcomes: what was measured. metrics: which of them the page shows.
     """
@@ -104,13 +104,13 @@ def table_page(
 
 
 def page_title(title: str, targets: Sequence[Target], *, simulated: bool) -> str:
-    """What a page is headed: the table and what it was measured on."""
+    """The title of a page: the table and what it was measured on."""
     names = " and ".join(dict.fromkeys(target.dataset for target in targets))
     return f"{title}: SIMULATED data, not {names} itself" if simulated else f"{title}: {names}"
 
 
 def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str, simulated: bool) -> list[str]:
-    """What stands below the heading: data, seeds, epochs, and the settings in words."""
+    """The lines below the title: data, seeds, epochs, and the settings in words."""
     seeds_used = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Mean ± spread of seeds {', '.join(map(str, seeds))}"
     notes = [_simulated_note(outcomes), ""] if simulated else []
     by_dataset: dict[str, dict[str, Mapping]] = {}
@@ -215,7 +215,7 @@ def _averages(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, f
 
 
 def _shown(by_seed: Mapping[int, float], n_seeds: int, reference: float | None, digits: int) -> str:
-    """Mean and spread; how many seeds they are of where some are missing, or their number is nan."""
+    """Mean and spread; with the number of seeds where some are missing or nan."""
     measured = [value for value in by_seed.values() if not math.isnan(value)]
     if not measured:
         return "nan" if by_seed else ""
