@@ -4,8 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mag2.encoders import load_text_encoder
-from mag2.encoders.loading import TextEncoder
+from mag2.encoders import TextEncoder, load_text_encoder
 from mag2.texts import TextFeatures
 from mag2.vocabulary import make_prompts
 
@@ -13,7 +12,7 @@ __all__ = ["load_texts"]
 
 
 def load_texts(sport: str, encoder: str = "shipped", **prompts: Any) -> TextFeatures:
-    """`TextFeatures.load`, once a process for the same arguments; a file is read again when it has changed.
+    """`TextFeatures.load`, once a process for the same arguments; files are read again when they have changed.
 
     Different prompts of one encoder share the encoder.
     """
@@ -26,7 +25,8 @@ def _load(
 ) -> TextFeatures:
     if encoder == "shipped" or version is not None:
         return TextFeatures.load(sport, encoder, **dict(prompts))
-    made = make_prompts(sport, **dict(prompts))
+    templates = dict(prompts)
+    made = make_prompts(sport, templates.pop("n_grades", 6), **templates)
     return TextFeatures.from_rows(_encoder(encoder)(made.rows), made, sport=sport, source=encoder)
 
 
@@ -36,9 +36,9 @@ def _encoder(name: str) -> TextEncoder:
 
 
 def _version(encoder: str) -> tuple[int, int] | None:
-    """Size and time of a file of text features; None where the encoder is no file."""
+    """Size and time of a file or folder of text features; None where the encoder is a name."""
     path = Path(encoder)
-    if not path.is_file():
+    if not path.exists():
         return None
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
