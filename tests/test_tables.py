@@ -22,7 +22,7 @@ from table6 import TABLE6
 from tables import run as run_all
 from torch import nn
 
-from mag2.data import DATASETS, SCALES, TARGETS, register
+from mag2.data import DATASETS, SCALES, TARGETS, DatasetSpec, register
 from mag2.data.fs1000 import FS1000
 from mag2.guidance import ActionGraphGuidance
 from mag2.published import table
@@ -562,6 +562,10 @@ def test_a_target_is_written_as_folders_and_read_back():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
+        (
+            type("Half", (DatasetSpec,), {"name": "Halfpipe", "read_labels": None})(),
+            "Half has no sport; see DatasetSpec",
+        ),
         (FS1000, "wants an instance of a subclass of DatasetSpec, got the class FS1000"),
         ("FS1000", "got a str"),
         (type("Other", (FS1000,), {})(), "there is another dataset FS1000; give this one another name"),

@@ -81,7 +81,7 @@ def read_fisv(
     )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FisV(SimulatableSpec):
     """Fis-V. Simulated, its scores are drawn like the real ones, or are the real ones.
 

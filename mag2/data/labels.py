@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mag2.data.errors import DataError
 
-__all__ = ["Example", "LabelRow", "read_rows", "require_unique_names", "scaled"]
+__all__ = ["Example", "LabelRow", "read_rows", "require_labels", "require_unique_names", "scaled"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,18 @@ def scaled(value: float, scale: float, *, meaning: str, where: str) -> float:
     if not 0 <= value <= scale:
         raise DataError(f"{where} gives {meaning} as {value!r}, outside its scale of 0 to {scale:g}: correct the row")
     return value / scale
+
+
+def require_labels(examples: Sequence[Example], split: str) -> None:
+    """Raise DataError where a split, named so in the error, has no videos, or a label that lies outside [0, 1]."""
+    if not examples:
+        raise DataError(f"{split} has no videos: label one or more")
+    for example in examples:
+        if not 0 <= example.label <= 1:
+            raise DataError(
+                f"{example.where} gives {example.name!r} the label {example.label!r}, outside 0 to 1: "
+                f"divide the score by its scale"
+            )
 
 
 def require_unique_names(train: Sequence[Example], test: Sequence[Example]) -> None:

@@ -10,6 +10,8 @@ from mag2.data.spec import DatasetSpec
 
 __all__ = ["DATASETS", "SCALES", "TARGETS", "register"]
 
+REQUIRED = ("name", "sport", "scales", "clips", "label_files", "features")
+
 DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (FS1000(), FisV(), RG(), LOGO())}
 # Label scales: label = score / scale, in [0, 1]. FS1000's PCS is first divided by the program factor of its label row.
 SCALES: dict[str, Mapping[str, float]] = {name: spec.scales for name, spec in DATASETS.items()}
@@ -26,11 +28,15 @@ def register(spec: DatasetSpec) -> None:
         spec: an instance of a subclass of `DatasetSpec`, or of `SimulatableSpec` where it can be simulated too.
 
     Raises:
-        ValueError: no such instance, no targets, or a scale that is not positive; or another dataset has the name.
+        ValueError: no such instance, an attribute that is missing, no targets, or a scale that is not positive; or
+            another dataset has the name.
     """
     if not isinstance(spec, DatasetSpec):
         given = f"the class {spec.__name__}" if isinstance(spec, type) else f"a {type(spec).__name__}"
         raise ValueError(f"register wants an instance of a subclass of DatasetSpec, got {given}")
+    missing = [name for name in REQUIRED if not hasattr(spec, name)]
+    if missing:
+        raise ValueError(f"{type(spec).__name__} has no {missing[0]}; see DatasetSpec for what a dataset says")
     if not spec.scales or not all(scale > 0 for scale in spec.scales.values()):
         raise ValueError(f"{spec.name} wants scales of one target or more, all above zero, got {dict(spec.scales)}")
     if spec.name in DATASETS and _origin(DATASETS[spec.name]) != _origin(spec):

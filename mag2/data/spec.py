@@ -1,14 +1,13 @@
 """What a dataset is to the loaders: its scores, its files, and how its labels are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from mag2.data.errors import DataError
-from mag2.data.labels import Example, require_unique_names
-from mag2.data.performances import Dataset, assemble
+from mag2.data.labels import Example, require_labels, require_unique_names
+from mag2.data.performances import MODALITIES, VISION_LANGUAGE, Dataset, assemble
 from mag2.data.reading import (
     Locations,
     find_features,
@@ -22,12 +21,11 @@ from mag2.published import recipes
 __all__ = ["DatasetSpec", "published_scales"]
 
 
-@dataclass(frozen=True, repr=False)
 class DatasetSpec(ABC):
     """One dataset: what it is scored on, where its files lie, and how its labels are read.
 
     A dataset is one subclass in a file of its own; `mag2.data.register(TheSubclass())` makes it known. Two specs of
-    one class with equal fields are equal.
+    one class with equal attributes are equal.
 
     Attributes:
         name: the dataset's, as tables print it and commands take it.
@@ -104,10 +102,14 @@ class DatasetSpec(ABC):
         """
         folder = Path(folder)
         self.require_target(target)
+        _require_known(f"label file of {self.name}", label_files or {}, self.label_files)
+        _require_known("modality", features or {}, (*MODALITIES, VISION_LANGUAGE))
         named = {**self.label_files, **(label_files or {})}
         files = {name: self.path_of(pattern, target) for name, pattern in named.items()}
         require_folder(folder, *files.values())
         train, test = self.read_labels({name: folder / path for name, path in files.items()}, target)
+        for split, examples in (("train", train), ("test", test)):
+            require_labels(examples, f"the {split} split of {self.name} for {target}")
         require_unique_names(train, test)
         modalities = {**self.features, **(features or {})}
         found = find_features(folder, {key: self._for_target(value, target) for key, value in modalities.items()})
@@ -134,11 +136,23 @@ class DatasetSpec(ABC):
         if target not in self.targets:
             raise DataError(f"{self.name} has no target {target!r}: choose one of {', '.join(self.targets)}")
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.name}, {self.sport}, targets {', '.join(self.targets)}>"
 
     def _for_target(self, locations: Locations | None, target: str) -> Locations | None:
         return locations and [self.path_of(path, target) for path in listed(locations)]
+
+
+def _require_known(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise DataError(f"there is no {kind} {unknown[0]!r}: there are {', '.join(known)}")
 
 
 def published_scales(name: str) -> dict[str, float]:

@@ -155,7 +155,7 @@ def _span(numbers: Sequence[int]) -> str:
 def cell_name(headings: Sequence[Heading], outcome: Outcome) -> str:
     """A cell as a reader names it."""
     heading = next(heading for heading in headings if heading.key == outcome.cell.row)
-    return f"{heading.name}, {' '.join(outcome.cell.target)}, seed {outcome.cell.seed}"
+    return f"{heading.name}, {' '.join(filter(None, outcome.cell.target))}, seed {outcome.cell.seed}"
 
 
 def _table(
