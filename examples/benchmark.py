@@ -1,4 +1,4 @@
-"""What the library costs, as ratios measured in one process: the ways of one comparison in turn, medians of rounds.
+"""How fast the library is, as ratios measured in one process: the ways of one comparison in turn, medians of rounds.
 
     python examples/benchmark.py                          # all sections but bf16 and extraction, on the CPU
     python examples/benchmark.py --sections layer length  # some of them

@@ -4,10 +4,10 @@
 
 Every training is a small visual model (projection, context, MAG2, grade decoder) on TES of the aligned simulator, where
 a map from clips to the space of the texts exists, as CLIP has one. The complete graph is compared with its controls
-(texts zeroed, random, permuted, centred; no edges), then with edges weighted by that similarity, the map spoilt until
-it names so many of the planted actions; there the same weights also carry random texts, zero texts and free values.
-Differences are to the complete graph of the same seed. The data are simulated: they show what the mechanism can use,
-and nothing about the paper.
+(texts zeroed, random, permuted, centred; no edges), then with edges weighted by that similarity. Noise is added to the
+map until it names so many of the planted actions. There random texts, zero texts and free values get the same weights
+too. Differences are to the complete graph of the same seed. The data are simulated: they show what the mechanism can
+use, and nothing about the paper.
 """
 
 import argparse
@@ -32,11 +32,13 @@ from mag2.projection import TokenProjection
 from mag2.saving.atomic_io import replacing
 from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
-from mag2.training.grid import Cell, run_grid
+from mag2.training.cells import Cell
+from mag2.training.grid import run_grid
+from mag2.training.target import Target
 
 SPORT, CLIPS, WIDTH, DIM = "figure_skating", 24, 384, 64
-LEVELS = (25, 50, 80)  # percent of planted actions that the spoilt map still names
-VALUES = ("texts", "random_texts", "zero_texts", "free")  # what weighted edges carry
+LEVELS = (25, 50, 80)  # percent of planted actions that the map still names with noise added
+VALUES = ("texts", "random_texts", "zero_texts", "free")  # the text nodes' values where edges are weighted
 RECIPE = Recipe("adam", lr=1e-3, batch=16)
 EPOCHS = 12
 
@@ -84,7 +86,7 @@ class SpoiltSimilarity:
 
 @cache
 def simulation(seed: int) -> Simulation:
-    """One aligned simulation a seed."""
+    """The aligned simulation of a seed."""
     texts = TextFeatures.for_sport(SPORT)
     sizes = {"train": 400, "test": 160, "length": (CLIPS - 2, CLIPS + 4), "widths": {"visual": WIDTH, "audio": 8}}
     return simulate(texts, sport=SPORT, seed=seed, aligned=True, **sizes)
@@ -126,7 +128,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("runs") / "language-simulated")
     options = parser.parse_args()
-    cells = [Cell(name, "TES", seed) for seed in options.seeds for name in variants()]
+    cells = [Cell(name, Target("", "TES"), seed) for seed in options.seeds for name in variants()]
     results: dict[str, dict[int, dict]] = {name: {} for name in variants()}
     for number, outcome in enumerate(
         run_grid(cells, partial(work, epochs=options.epochs), options.out, workers=options.workers), 1
@@ -151,7 +153,7 @@ def main() -> int:
 def table(results: dict[str, dict[int, dict]], seeds: list[int]) -> str:
     """Mean and spread over seeds, and of the paired difference to the complete graph."""
 
-    def told(values: list[float], sign: str = "") -> str:
+    def mean_and_spread(values: list[float], sign: str = "") -> str:
         spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
         return f"{fmean(values):{sign}.3f}{spread}"
 
@@ -166,8 +168,12 @@ def table(results: dict[str, dict[int, dict]], seeds: list[int]) -> str:
         rhos = [by_seed[seed]["spearman"] for seed in seeds]
         accuracies = [by_seed[seed]["accuracy"] for seed in seeds if by_seed[seed]["accuracy"] is not None]
         top1 = f"{fmean(accuracies):.2f}" if accuracies else ""
-        gap = "" if name == "complete graph" else told([a - b for a, b in zip(rhos, reference, strict=True)], "+")
-        lines.append(f"| {name} | {top1} | {told(rhos)} | {gap} |")
+        gap = (
+            ""
+            if name == "complete graph"
+            else mean_and_spread([a - b for a, b in zip(rhos, reference, strict=True)], "+")
+        )
+        lines.append(f"| {name} | {top1} | {mean_and_spread(rhos)} | {gap} |")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """LOGO, artistic swimming, from video alone: GDLT, CoFInAl and QTD, plain, with grade texts, and with MAG2.
 
     python examples/logo.py                     # simulated data, says so
-    python examples/logo.py --data /path/LOGO   # LOGO in its released layout
+    python examples/logo.py --data /path/LOGO   # LOGO's released files
 
 The supplement prints no table of these; the rows are its recipe ("+Texts", "+MAG2") with the 63 terms of artistic
 swimming. Spearman's rho and R-l2, as LOGO is reported in the field.
@@ -9,7 +9,7 @@ swimming. Spearman's rho and R-l2, as LOGO is reported in the field.
 
 import sys
 
-from rows import build_cofinal, build_gdlt, build_qtd, plugged_rows
+from rows import baseline_rows, build_cofinal, build_gdlt, build_qtd
 
 from mag2.training.command import main
 from mag2.training.recipe import COFINAL_RECIPE, GDLT_RECIPE, QTD_RECIPE
@@ -21,9 +21,9 @@ LOGO = Table(
     targets={"LOGO": ("score",)},
     metrics=("spearman", "rl2"),
     rows=(
-        *plugged_rows(("1", "2", "3"), "GDLT", build_gdlt, GDLT_RECIPE, {}),
-        *plugged_rows(("4", "5", "6"), "CoFInAl", build_cofinal, COFINAL_RECIPE, {}),
-        *plugged_rows(("7", "8", "9"), "QTD", build_qtd, QTD_RECIPE, {}),
+        *baseline_rows(("1", "2", "3"), "GDLT", build_gdlt, GDLT_RECIPE, {}),
+        *baseline_rows(("4", "5", "6"), "CoFInAl", build_cofinal, COFINAL_RECIPE, {}),
+        *baseline_rows(("7", "8", "9"), "QTD", build_qtd, QTD_RECIPE, {}),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A model of your own, guided in two lines, trained for three steps, saved, loaded into another one and handed back.
+"""A model of your own, guided in two lines: trained for three steps, saved, loaded into another one, and detached.
 
 python examples/quickstart.py
 """

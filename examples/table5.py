@@ -1,7 +1,7 @@
 """Table 5: the words of the prompts, and prompts or a text encoder that learn with the model.
 
     python examples/table5.py                                       # simulated data, says so
-    python examples/table5.py --data FS1000=/path/FS1000 RG=/path/RG  # the released layouts: measured beside published
+    python examples/table5.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
 
 Rows 1 to 3 change the words of the visual prompts, rows 4 to 6 those of the music; the other side keeps the paper's.
 Rows 7 and 8 put a text tower into the model. With --data that is open_clip's ViT-B-16 of OpenAI, which is downloaded
@@ -10,29 +10,29 @@ once, or the encoder of --texts; the narrow models of simulated data get a small
 
 import sys
 
-from rows import SHOWN, build_learning_mlavl, build_worded_mlavl, mlavl_row
+from rows import PAPER_TARGETS, build_learning_mlavl, build_worded_mlavl, mlavl_row
 
 from mag2.texts import LearnedPrompts, TrainableTextEncoder
 from mag2.training.command import main
-from mag2.training.tables import Line, Row, Table, published
+from mag2.training.tables import Heading, Row, Table, published
 from mag2.vocabulary import AUDIO_TEMPLATES, VISUAL_TEMPLATES
 
 
 def worded(number: int, side: str, template: str) -> Row:
-    """A row with other words before the actions, seen or heard."""
-    line = Line(str(number), template, "", published(5, setting=template))
-    return mlavl_row(line, build_worded_mlavl, **{f"{side}_template": template})
+    """A row with other words before the actions, in the visual or the audio prompts."""
+    heading = Heading(str(number), template, "", published(5, setting=template))
+    return mlavl_row(heading, build_worded_mlavl, **{f"{side}_template": template})
 
 
 def learning(number: int, setting: str, live: type) -> Row:
     """A row whose texts learn."""
-    return mlavl_row(Line(str(number), setting, "", published(5, setting=setting)), build_learning_mlavl, live=live)
+    return mlavl_row(Heading(str(number), setting, "", published(5, setting=setting)), build_learning_mlavl, live=live)
 
 
 TABLE5 = Table(
     name="table5",
     title="Table 5",
-    targets=SHOWN,
+    targets=PAPER_TARGETS,
     rows=(
         *(worded(number, "visual", template) for number, template in enumerate(VISUAL_TEMPLATES, 1)),
         *(worded(number, "audio", template) for number, template in enumerate(AUDIO_TEMPLATES, 4)),

@@ -1,9 +1,9 @@
-"""Table 6: features of several kinds and two text encoders, beside other audio-visual systems.
+"""Table 6: features of several networks and two text encoders, beside other audio-visual systems.
 
     python examples/table6.py                       # simulated data, says so
-    python examples/table6.py --data /path/FS1000   # FS1000 in its released layout: measured beside published
+    python examples/table6.py --data /path/FS1000   # FS1000's released files: measured beside published
 
-Features lie in `video`, `audio` and `flow` as released (TimeSformer, AST, I3D); those of another kind beside them in
+Features lie in `video`, `audio` and `flow` as released (TimeSformer, AST, I3D); those of other networks beside them in
 `video_C3D` and `audio_VGGish`. BERT is the MiniLM that is shipped with the library, which is one; CLIP is open_clip's
 ViT-B-16 of OpenAI, downloaded once, or what `--texts` names (the authors' FS_text_feature.npy, another encoder). On
 simulated data CLIP is a small tower that was never trained, and features are an eighth as wide as the real ones.
@@ -12,40 +12,41 @@ simulated data CLIP is a small tower that was never trained, and features are an
 import sys
 from functools import partial
 
-from rows import ALL, HEARD, SMALL, build_mlavl, build_pamfn
+from rows import ALL, AUDIO_VISUAL, SMALL, build_mlavl, build_pamfn
 from torch import nn
 
 from mag2.baselines import SGN, MBertLate, SkatingMixer
 from mag2.published import table
 from mag2.training.command import main
 from mag2.training.recipe import MBERT_RECIPE, MIXER_RECIPE, MLAVL_RECIPE, PAMFN_RECIPE, SGN_RECIPE
-from mag2.training.tables import Inputs, Line, Row, Table, load_texts, published
+from mag2.training.tables import Heading, ModelInputs, Row, Table, published
+from mag2.training.text_cache import load_texts
 
 MODALITIES = {"C3D": "visual", "TF": "visual", "VGGish": "audio", "AST": "audio", "I3D": "flow"}
 ENCODERS = ("BERT", "CLIP")
 SMALL_MIXER = {"dim": SMALL["dim"], "dropout": SMALL["dropout"]}
 
 
-def build_mbert(inputs: Inputs) -> nn.Module:
+def build_mbert(inputs: ModelInputs) -> nn.Module:
     """M-BERT with late fusion."""
     size = {**SMALL, "n_layers": 2} if inputs.small else {}
     return MBertLate(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
 
 
-def build_mixer(inputs: Inputs) -> nn.Module:
+def build_mixer(inputs: ModelInputs) -> nn.Module:
     """Skating-Mixer."""
     size = SMALL_MIXER if inputs.small else {}
     return SkatingMixer(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
 
 
-def build_sgn(inputs: Inputs) -> nn.Module:
+def build_sgn(inputs: ModelInputs) -> nn.Module:
     """SGN; its teacher reads the action texts."""
     size = SMALL if inputs.small else {}
     widths = {"visual_dim": inputs.widths["visual"], "audio_dim": inputs.widths["audio"]}
     return SGN(inputs.texts().visual, **widths, **size)
 
 
-def build_mlavl_with(inputs: Inputs, encoder: str) -> nn.Module:
+def build_mlavl_with(inputs: ModelInputs, encoder: str) -> nn.Module:
     """MLAVL with texts of a BERT or of a CLIP."""
     chosen = "shipped" if encoder == "BERT" else inputs.clip
     return build_mlavl(inputs, texts=load_texts(inputs.sport, chosen))
@@ -61,15 +62,15 @@ BUILDS = {
 
 def made_row(number: int, method: str, features: str) -> Row:
     """A row of the paper's table, by the names that it has there."""
-    line = Line(str(number), method, features, published(6, method=method, features=features))
+    heading = Heading(str(number), method, features, published(6, method=method, features=features))
     names = features.split("+")
-    kinds = {MODALITIES[name]: name for name in names if name not in ENCODERS}
-    needs = ALL if "flow" in kinds else HEARD
+    extractors = {MODALITIES[name]: name for name in names if name not in ENCODERS}
+    needs = ALL if "flow" in extractors else AUDIO_VISUAL
     if method == "MLAVL":
         build = partial(build_mlavl_with, encoder=names[-1])
-        return Row(line, build, MLAVL_RECIPE, needs, features=kinds, guided=True)
+        return Row(heading, build, MLAVL_RECIPE, needs, extractors=extractors, guided=True)
     build, recipe, more = BUILDS[method]
-    return Row(line, build, recipe, needs, features=kinds, **more)
+    return Row(heading, build, recipe, needs, extractors=extractors, **more)
 
 
 TABLE6 = Table(

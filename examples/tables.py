@@ -3,9 +3,9 @@
     python examples/tables.py                                                    # simulated data, says so
     python examples/tables.py --data FS1000=/path/FS1000 RG=/path/RG LOGO=/path/LOGO
 
-A table is run where one of its datasets is there. `--tables` chooses; every other option is handed to each table as
+A table is run where one of its datasets is there. `--tables` chooses; every other option is passed to each table, as
 its own command takes it (`python examples/table1.py --help`). A table that cannot be run does not stop the others: the
-page says why. A run that was stopped goes on from its folder.
+page says why. A run that was stopped continues from its folder.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TABLES = {table.name.removeprefix("table"): table for table in (TABLE1, TABLE2, 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the tables and write the page."""
-    options, handed = _parser().parse_known_args(arguments)
+    options, passed = _parser().parse_known_args(arguments)
     folders = dict(given.partition("=")[::2] for given in options.data)
     for name, folder in folders.items():
         if name not in DATASETS or not folder:
@@ -51,28 +51,28 @@ def run(arguments: list[str] | None = None) -> int:
     status, pages, started = 0, {}, time.monotonic()
     for name, table in chosen.items():
         given = [f"{dataset}={folder}" for dataset, folder in folders.items() if dataset in table.targets]
-        ended, pages[name] = _page(table, out / table.name, [*(["--data", *given] if given else []), *handed])
+        ended, pages[name] = _page(table, out / table.name, [*(["--data", *given] if given else []), *passed])
         status = max(status, ended)
         if ended == STOPPED:
             return ended
-        # After every table, so that what there is can be read.
+        # After every table, so that the finished ones can be read.
         out.mkdir(parents=True, exist_ok=True)
         write_atomically("\n".join(["# The tables of the paper", "", *pages.values()]), out / "tables.md")
     print(f"Written: {out / 'tables.md'}, after {(time.monotonic() - started) / 60:.1f} min")
     return status
 
 
-STOPPED = 130  # what a command ends with that was interrupted
+STOPPED = 130  # the exit status of a command that was interrupted
 
 
 def _page(table: Table, out: Path, arguments: list[str]) -> tuple[int, str]:
     """Run a table: its exit status, and its page with headings one level lower."""
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(_Both(sys.stderr, said)):
+        with contextlib.redirect_stderr(_Both(sys.stderr, errors)):
             status = main(table, [*arguments, "--out", str(out)])
     except SystemExit as stop:
-        sentence = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        sentence = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         return int(stop.code or 0), f"## {table.title}: not run\n\n{sentence}\n"
     page = out / f"{table.name}.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else f"# {table.title}: stopped\n"
@@ -80,7 +80,7 @@ def _page(table: Table, out: Path, arguments: list[str]) -> tuple[int, str]:
 
 
 class _Both(io.TextIOBase):
-    """What is written to it goes to two places."""
+    """A stream that writes to two streams."""
 
     def __init__(self, shown: TextIO, kept: TextIO):
         self.shown, self.kept = shown, kept
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {' '.join(TABLES)}")
-    add("--data", nargs="+", default=[], metavar="DATASET=FOLDER", help="folders in the released layouts")
+    add("--data", nargs="+", default=[], metavar="DATASET=FOLDER", help="folders of released files")
     add("--out", type=Path, help="a folder in which every table gets one of its own")
     return parser
 

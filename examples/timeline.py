@@ -1,12 +1,12 @@
 """Name the action in every clip by its similarity to the action texts: a table, a plot, and how often that is right.
 
     python examples/timeline.py                                                     # simulated performances
-    python examples/timeline.py --data FS1000 --texts open_clip:ViT-B-16/openai     # CLIP features of yours
+    python examples/timeline.py --data FS1000 --texts open_clip:ViT-B-16/openai     # your CLIP features
 
 Clips and texts must come from one encoder. With --data the clips are the dataset's vision_language features
-(vision_language/<name>.npy beside video/, see docs/language.md); nobody knows then how often the names are right, and
-table and plot say so. On simulated performances it is known: the similarity is spoilt until it names --top1 of the
-planted actions.
+(vision_language/<name>.npy beside video/, see docs/language.md); it is unknown then how often the names are right, and
+table and plot say so. On simulated performances it is known: noise is added to the similarity until it names --top1 of
+the planted actions.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from mag2 import TextFeatures
 from mag2.alignment import Timeline, clip_text_similarity, name_actions
 from mag2.data import DATASETS, TARGETS, Dataset, simulate
 from mag2.data.raw_features import map_npy
+from mag2.data.simulate import simulatable
 from mag2.vocabulary import ACTIONS
 
 # A simulation of a size for two cores; the shipped texts are 384 wide, and aligned features are no narrower.
@@ -52,12 +53,10 @@ def simulated(options: argparse.Namespace) -> Timeline:
     """The timeline of the test videos of an aligned simulation."""
     if options.texts is not None:
         raise ValueError("a simulation is made of the shipped texts; --texts goes with --data")
-    layout = DATASETS[options.dataset]()
-    texts = TextFeatures.for_sport(layout.sport)
-    widths = {key: width for key, width in WIDTHS.items() if key in layout.widths}
-    simulation = simulate(
-        texts, layout=layout, seed=options.seed, widths=widths, aligned=True, top1=options.top1, **SIZES
-    )
+    spec = simulatable(DATASETS[options.dataset])
+    texts = TextFeatures.for_sport(spec.sport)
+    widths = {key: width for key, width in WIDTHS.items() if key in spec.widths}
+    simulation = simulate(texts, spec=spec, seed=options.seed, widths=widths, aligned=True, top1=options.top1, **SIZES)
     dataset = simulation.dataset(options.target)
     clips = int(dataset.test.lengths.max())
     planted = simulation.planted_actions("test", clips, target=options.target)
@@ -66,9 +65,9 @@ def simulated(options: argparse.Namespace) -> Timeline:
 
 def read(options: argparse.Namespace) -> Timeline:
     """The timeline of a split's videos in a folder."""
-    layout = DATASETS[options.dataset]()
-    texts = visual_texts(options.texts, layout.sport)
-    dataset = DATASETS[options.dataset].read(options.data, options.target)
+    spec = DATASETS[options.dataset]
+    texts = visual_texts(options.texts, spec.sport)
+    dataset = spec.read(options.data, options.target)
     return name(dataset, texts, int(getattr(dataset, options.split).lengths.max()), split=options.split)
 
 
@@ -87,7 +86,7 @@ def name(
         )
     mask = torch.arange(clips) < torch.as_tensor(performances.lengths)[:, None]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the command says it in its own words
+        warnings.simplefilter("ignore", UserWarning)  # the command prints its own warning
         return name_actions(
             clip_text_similarity(seen, texts),
             ACTIONS[DATASETS[dataset.name].sport],
@@ -136,13 +135,13 @@ def _number(timeline: Timeline, video: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
     def parse_args(self, args=None, namespace=None):
-        """Arguments that fit each other."""
+        """Arguments that were checked against each other."""
         options = super().parse_args(args, namespace)
         targets = TARGETS[options.dataset]
         options.target = options.target or targets[0]
@@ -156,8 +155,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", type=Path, help="folder of a dataset in its released layout, with vision_language features")
-    add("--dataset", choices=DATASETS, default="FS1000", help="whose layout, or which to simulate (default FS1000)")
+    add("--data", type=Path, help="folder of a dataset's released files, with vision_language features")
+    add("--dataset", choices=DATASETS, default="FS1000", help="which to read or to simulate (default FS1000)")
     add("--target", help="a target of the dataset, its first by default; of RG's apparatuses each has its own videos")
     add("--split", choices=("train", "test"), default="test", help="of --data (default test)")
     add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or an encoder's name")

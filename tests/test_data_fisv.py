@@ -1,4 +1,4 @@
-"""Reading Fis-V in both released layouts, every fault that it can have, and simulating it with real scores."""
+"""Reading Fis-V in both released forms, every fault that it can have, and simulating it with real scores."""
 
 import os
 import re
@@ -105,7 +105,7 @@ def test_the_numbers_of_a_dict_may_be_integers_or_text(dicts):
     same_bits(read_fisv(dicts, "TES"), before)
 
 
-def test_crops_in_a_dict_are_averaged_and_videos_nobody_asked_for_are_left_alone(dicts):
+def test_views_in_a_dict_are_averaged_and_videos_without_label_are_left_alone(dicts):
     crops = {name: np.stack([array - 1, array + 1], axis=1) for name, array in features()["video"].items()}
     before = read_fisv(dicts, "TES", clips=6).train.batch([0, 1, 2]).visual
     write_dict(dicts / FILES["video"], {**crops, "99": "no features at all"})

@@ -1,4 +1,4 @@
-"""Reading FS1000's released layout, and every fault that it can have."""
+"""Reading FS1000's released files, and every fault that it can have."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Reading LOGO's released layout, every fault that it can have, and simulating it."""
+"""Reading LOGO's released files, every fault that it can have, and simulating it."""
 
 import pickle
 import re
@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mag2.data import SCALES, TARGETS, DataError, Layout, read_logo, simulate
+from mag2.data import SCALES, TARGETS, DataError, DatasetSpec, read_logo, simulate
 from tests.test_data_fisv import Trap, content, same_bits, spoilt
 from tests.test_data_simulate import random_texts
 
@@ -69,7 +69,7 @@ def test_labels_are_element_1_divided_by_our_scale_of_100(folder):
     assert TARGETS["LOGO"] == ("score",)
 
 
-def test_crops_are_averaged(folder):
+def test_views_are_averaged(folder):
     crops = np.stack([features()["Open_1"] - 1, features()["Open_1"] + 3], axis=1)
     np.save(folder / "video/Open_1.npy", crops)
     ours = read_logo(folder, clips=6).test.batch([0]).visual[0]
@@ -210,7 +210,7 @@ def test_a_simulation_reads_back_bit_for_bit_and_says_that_it_is_one(simulation,
     assert "prove nothing" in said
 
 
-def test_the_written_layout_is_the_released_one(simulation, tmp_path):
+def test_the_written_files_are_the_released_ones(simulation, tmp_path):
     simulation.write(tmp_path)
     scores, train, test = (pickle.loads((tmp_path / name).read_bytes()) for name in (ANNO, TRAIN, TEST))
     assert [scores[key][1] for key in (*train, *test)] == simulation.scores["score"]
@@ -241,12 +241,12 @@ def test_what_cannot_be_simulated_is_one_plain_sentence(options, said):
     assert said in str(caught.value)
 
 
-def test_a_layout_brings_its_own_sport(simulation):
-    assert isinstance(simulation.layout, Layout)
+def test_a_dataset_brings_its_own_sport(simulation):
+    assert isinstance(simulation.spec, DatasetSpec)
     with pytest.raises(ValueError, match="LOGO is of artistic_swimming, got the sport 'figure_skating'"):
-        simulate(random_texts(), sport="figure_skating", layout=simulation.layout)
+        simulate(random_texts(), sport="figure_skating", spec=simulation.spec)
     options = {"train": 2, "test": 1, "length": (9, 9), "widths": {"visual": 4}}
-    assert simulate(random_texts(), layout=simulation.layout, **options).sport == "artistic_swimming"
+    assert simulate(random_texts(), spec=simulation.spec, **options).sport == "artistic_swimming"
 
 
 def test_another_datasets_target_is_refused(simulation):

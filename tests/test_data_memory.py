@@ -1,4 +1,4 @@
-"""Memory that serves again, and only when nobody holds it."""
+"""Memory that is used again, and only when nothing refers to it."""
 
 import copy
 import pickle
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mag2.data import ClipFeatures
-from mag2.data.buffer_pool import ReusedMemory
+from mag2.data.buffer_pool import BufferPool
 
 
 def test_memory_that_was_let_go_serves_again():
-    memory = ReusedMemory()
+    memory = BufferPool()
     first = memory.empty(4, 5)
     at = first.data_ptr()
     del first
@@ -31,7 +31,7 @@ def test_memory_that_was_let_go_serves_again():
     ids=["tensor", "view", "array", "view of an array", "autograd", "capsule"],
 )
 def test_memory_that_is_held_in_any_way_is_not_given_again(hold):
-    memory = ReusedMemory()
+    memory = BufferPool()
     rows = memory.empty(4, 5).fill_(1)
     at = rows.data_ptr()
     held = hold(rows)
@@ -42,7 +42,7 @@ def test_memory_that_is_held_in_any_way_is_not_given_again(hold):
 
 
 def test_a_larger_request_gets_memory_of_its_own():
-    memory = ReusedMemory()
+    memory = BufferPool()
     assert memory.empty(4, 5).fill_(1).shape == (4, 5)
     large = memory.empty(400, 5).fill_(2)
     assert large.shape == (400, 5)
@@ -51,9 +51,9 @@ def test_a_larger_request_gets_memory_of_its_own():
 
 
 def test_huge_pieces_go_back_to_the_system():
-    memory = ReusedMemory()
+    memory = BufferPool()
     memory.empty((1 << 25) + 1)
-    assert not memory._pieces
+    assert not memory._buffers
 
 
 def test_every_batch_of_a_kept_epoch_keeps_its_clips():
@@ -65,8 +65,8 @@ def test_every_batch_of_a_kept_epoch_keeps_its_clips():
         assert not crop[0, 3].any()
 
 
-def test_whoever_comes_while_another_is_served_gets_memory_of_its_own():
-    memory = ReusedMemory()
+def test_a_second_thread_at_the_same_time_gets_memory_of_its_own():
+    memory = BufferPool()
     at = memory.empty(4, 5).data_ptr()
     with memory._lock:  # another thread stands between finding it free and taking it
         assert memory.empty(4, 5).data_ptr() != at

@@ -1,4 +1,4 @@
-"""Reading RG in both released layouts, one apparatus at a time, every fault that it can have, and simulating it."""
+"""Reading RG in both released forms, one apparatus at a time, every fault that it can have, and simulating it."""
 
 import re
 from pathlib import Path

@@ -78,7 +78,7 @@ def test_the_written_folder_says_that_it_is_simulated_and_so_does_everything_rea
     assert simulation.dataset("TES").simulated
 
 
-def test_the_written_layout_is_the_released_one(simulation, written):
+def test_the_written_files_are_the_released_ones(simulation, written):
     rows = [line.split() for line in (written / "val_fs1000_new.txt").read_text().splitlines()]
     assert [row[0] for row in rows] == simulation.names[40:]
     assert {len(row) for row in rows} == {9}
@@ -105,7 +105,7 @@ def test_without_a_width_for_flow_there_is_no_flow(tmp_path):
     assert read_fs1000(tmp_path / "new", "TES").train.batch([0]).flow is None
 
 
-def test_lengths_vary_and_stay_within_what_was_asked(simulation):
+def test_lengths_vary_and_stay_within_the_requested_ones(simulation):
     lengths = [len(action) for action in simulation.action]
     assert (min(lengths) >= 30, max(lengths) <= 50, len(set(lengths)) > 10) == (True, True, True)
     for key in SMALL:

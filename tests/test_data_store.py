@@ -24,11 +24,11 @@ def read_files(monkeypatch):
     """The feature files whose numbers were read."""
     seen = []
 
-    def averaged(source):
-        seen.append(source.file)
-        return raw_features.averaged(source)
+    def mean_over_views(raw):
+        seen.append(raw.file)
+        return raw_features.mean_over_views(raw)
 
-    monkeypatch.setattr(store, "averaged", averaged)
+    monkeypatch.setattr(store, "mean_over_views", mean_over_views)
     return seen
 
 
@@ -76,9 +76,9 @@ def test_other_videos_rebuild_the_store(folder, read_files):
     assert [file.stem for file in read_files[:4]] == ["c", "b", "a", "d"]
 
 
-def test_a_newer_layout_rebuilds_the_store(folder, read_files, monkeypatch):
+def test_a_newer_version_rebuilds_the_store(folder, read_files, monkeypatch):
     everything(folder)
-    monkeypatch.setattr(store, "LAYOUT", store.LAYOUT + 1)
+    monkeypatch.setattr(store, "STORE_VERSION", store.STORE_VERSION + 1)
     everything(folder)
     assert len(read_files) == 24
 
@@ -127,21 +127,22 @@ def test_a_damaged_store_is_built_anew(folder, read_files, damage):
 
 
 def test_a_build_that_is_killed_leaves_no_valid_store_and_no_litter(folder, monkeypatch):
-    def killed(source):
-        if source.name == "c":
+    def killed(raw):
+        if raw.name == "c":
             raise KeyboardInterrupt
-        return raw_features.averaged(source)
+        return raw_features.mean_over_views(raw)
 
-    monkeypatch.setattr(store, "averaged", killed)
+    monkeypatch.setattr(store, "mean_over_views", killed)
     with pytest.raises(KeyboardInterrupt):
         everything(folder)
     assert [file.name for file in (folder / ".mag2-cache").iterdir()] == ["lock"]
-    (folder / ".mag2-cache" / "fs1000-visual-0123456789abcdef.npy.part-0123456789abcdef").write_bytes(
-        b"left by a process that had no time"
-    )
+    # What a process leaves that is killed at once; of version 0.1.0, then of this one.
+    for ending in ("part-0123456789abcdef", "0123456789abcdef.partial"):
+        (folder / ".mag2-cache" / f"fs1000-visual-0123456789abcdef.npy.{ending}").write_bytes(b"half of the features")
     monkeypatch.undo()
     everything(folder, cache=folder / ".mag2-cache")
-    assert not list((folder / ".mag2-cache").glob("*.part-*"))
+    suffixes = {file.suffix for file in (folder / ".mag2-cache").iterdir()}
+    assert suffixes == {".npy", ".json", ""}
 
 
 def test_data_without_its_note_is_half_written(folder, read_files, monkeypatch):
@@ -182,7 +183,7 @@ def test_without_room_beside_the_data_the_store_lies_in_the_users_cache(folder, 
 
 def test_a_finished_store_is_used_where_nothing_can_be_written(folder, read_files, monkeypatch):
     first = everything(folder)
-    monkeypatch.setattr(store, "_lock", None)  # would fail if it were needed
+    monkeypatch.setattr(store, "_only_builder", None)  # would fail if it were needed
     assert torch.equal(everything(folder), first)
     assert len(read_files) == 12
 
@@ -203,7 +204,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_litter(folder, tmp_path, monk
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match="No space left on device"):
         everything(folder)
-    assert not list(tmp_path.rglob("*.part-*"))
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_two_feature_sets_of_one_dataset_keep_their_own_stores(folder, read_files):
@@ -245,9 +246,65 @@ def test_files_of_the_users_own_stay_in_a_chosen_cache(folder, tmp_path):
     mine.mkdir()
     (mine / "features.tar.part-aa").write_text("x")
     (mine / "fs1000.npy.part-01").write_text("x")
+    (mine / "download.partial").write_text("x")
     everything(folder, cache=mine)
     assert (mine / "features.tar.part-aa").exists()
     assert (mine / "fs1000.npy.part-01").exists()
+    assert (mine / "download.partial").exists()
+
+
+def a_file(lock, precious):
+    lock.write_text("a lock of the user's own")
+
+
+def a_link(lock, precious):
+    lock.symlink_to(precious)
+
+
+def a_link_to_nothing(lock, precious):
+    lock.symlink_to(precious.with_name("nothing"))
+
+
+def a_folder(lock, precious):
+    lock.mkdir()
+
+
+@pytest.mark.parametrize("kind", [a_file, a_link, a_link_to_nothing, a_folder])
+def test_a_lock_that_is_not_ours_is_left_alone_and_the_store_is_built(folder, read_files, tmp_path, kind):
+    (tmp_path / "precious").write_text("results")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    kind(cache / "lock", tmp_path / "precious")
+    before = [(cache / "lock").lstat().st_size, (tmp_path / "precious").read_text()]
+    first = everything(folder, cache=cache)
+    assert torch.equal(everything(folder, cache=cache), first)
+    assert len(read_files) == 12
+    assert [(cache / "lock").lstat().st_size, (tmp_path / "precious").read_text()] == before
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(37, "No locks available"), OSError(38, "Not implemented"), NotImplementedError()]
+)
+def test_a_file_system_without_locks_holds_a_store_all_the_same(folder, read_files, monkeypatch, fault):
+    def no_locks(path, timeout=-1):
+        raise fault
+
+    monkeypatch.setattr(store, "holding", no_locks)
+    first = everything(folder)
+    assert torch.equal(everything(folder), first)
+    assert len(read_files) == 12
+
+
+def test_a_store_of_version_0_1_0_is_used_as_it_is(folder, read_files):
+    """Its fields and names are those of today: nothing is read again."""
+    first = everything(folder)
+    (note,) = (folder / ".mag2-cache").glob("fs1000-visual-*.json")
+    written = json.loads(note.read_text())
+    assert set(written) == {"layout", "sources", "itself", "lengths", "width", "digest"}
+    assert written["layout"] == 1
+    assert note.name == f"fs1000-visual-{store.short_hash('video')}.json"
+    assert torch.equal(everything(folder), first)
 
 
 def test_folders_that_share_a_cache_do_not_share_features(folder, tmp_path):

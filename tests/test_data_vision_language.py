@@ -23,21 +23,21 @@ READ = {
     "LOGO": lambda folder, target, **options: read_logo(folder, **options),
 }
 TARGETS = {"FS1000": "PCS", "Fis-V": "TES", "RG": "Clubs", "LOGO": "score"}
-LAYOUTS = {layout.name: layout for layout in (FS1000(), FisV(), RG(), LOGO())}
+SPECS = {spec.name: spec for spec in (FS1000(), FisV(), RG(), LOGO())}
 # A simulated nuisance has rank 8: where the clips are wider than the texts, most actions can be named.
 WIDE = {"visual": 48, "audio": 8}
-each_layout = pytest.mark.parametrize(
-    ("name", "variant"), [(name, variant) for name, layout in LAYOUTS.items() for variant in layout.variants]
+each_form = pytest.mark.parametrize(
+    ("name", "variant"), [(name, variant) for name, spec in SPECS.items() for variant in spec.variants]
 )
 
 
 def simulation(name="FS1000", **options):
-    widths = {key: width for key, width in WIDE.items() if key in LAYOUTS[name].widths}
+    widths = {key: width for key, width in WIDE.items() if key in SPECS[name].widths}
     sizes = {"train": 12, "test": 12, "length": (14, 20), "widths": widths, "aligned": True}
-    return simulate(random_texts(), layout=LAYOUTS[name], **{**sizes, **options})
+    return simulate(random_texts(), spec=SPECS[name], **{**sizes, **options})
 
 
-@each_layout
+@each_form
 def test_what_is_written_reads_back_bit_for_bit(name, variant, tmp_path):
     simulated = simulation(name)
     simulated.write(tmp_path, variant)
@@ -48,7 +48,7 @@ def test_what_is_written_reads_back_bit_for_bit(name, variant, tmp_path):
     same_bits(again, read)
 
 
-@each_layout
+@each_form
 def test_the_similarity_of_a_written_folder_names_what_was_planted(name, variant, tmp_path):
     simulated = simulation(name)
     simulated.write(tmp_path, variant)
@@ -60,7 +60,7 @@ def test_the_similarity_of_a_written_folder_names_what_was_planted(name, variant
     assert accuracy > 0.6  # chance is 0.05
 
 
-@each_layout
+@each_form
 def test_it_may_be_absent_left_out_or_elsewhere(name, variant, tmp_path):
     simulated = simulation(name)
     simulated.write(tmp_path / "data", variant)
@@ -100,7 +100,7 @@ def test_one_start_serves_all_modalities():
     assert (batch.vision_language - mapped.roll(1, dims=1)).abs().max() > 1
 
 
-def test_crops_of_frames_are_averaged_and_the_shorter_decides(tmp_path):
+def test_views_of_frames_are_averaged_and_the_shorter_decides(tmp_path):
     simulation(length=(14, 14)).write(tmp_path)
     file = tmp_path / "vision_language" / "simulated_0001.npy"
     frames = np.random.default_rng(0).standard_normal((9, 3, WIDTH), dtype=np.float32)
@@ -124,7 +124,7 @@ def test_a_batch_travels_with_all_it_has():
     assert bare.vision_language is None
 
 
-def test_a_crop_of_another_length_can_be_asked_for():
+def test_a_crop_may_have_another_length():
     train = simulation(length=(20, 20)).dataset("TES", clips=8).train
     assert train.batch([0, 1]).visual.shape[1] == 8
     whole = train.batch([0, 1], clips=20)
@@ -133,7 +133,7 @@ def test_a_crop_of_another_length_can_be_asked_for():
 
 
 @pytest.mark.parametrize("top1", [0.2, 0.4, 0.6])
-def test_spoilt_features_name_the_share_that_was_asked_for(top1):
+def test_spoilt_features_name_the_requested_share(top1):
     simulated = simulation(test=60, top1=top1, length=(30, 40))
     seen = simulated.dataset("TES").test.batch(range(60)).vision_language
     planted = simulated.planted_actions("test")

@@ -1,6 +1,7 @@
 """The grid over a Ray cluster is the grid over processes: same results, same failures, same resuming."""
 
 import functools
+import math
 import multiprocessing
 import os
 import signal
@@ -8,9 +9,13 @@ import time
 
 import pytest
 
-from mag2.training.grid import Cell, read_result, run_grid
+from mag2.training import grid
+from mag2.training.cells import Cell, read_result
+from mag2.training.grid import run_grid
+from mag2.training.target import Target
 
-CELLS = [Cell(row, "TES", seed) for row in ("a", "bad", "b") for seed in (0, 1)]
+TES = Target("", "TES")
+CELLS = [Cell(row, TES, seed) for row in ("a", "bad", "b") for seed in (0, 1)]
 
 
 def work(cell, folder, tick, *, worth):
@@ -49,6 +54,27 @@ def test_processes_give_what_one_process_gives(tmp_path):
     assert ticks == more == 8
 
 
+def work_with_a_pair(cell, folder, tick):
+    return {"spearman": math.nan, "pair": (1, 0.1 + 0.2)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_result_is_what_its_file_says(tmp_path, workers):
+    cells = CELLS[:2]
+    for outcome in run_grid(cells, work_with_a_pair, tmp_path, workers=workers):
+        assert outcome.result["pair"] == [1, 0.1 + 0.2]
+        assert math.isnan(outcome.result["spearman"])
+        assert str(outcome.result) == str(read_result(outcome.cell, tmp_path))
+
+
+def test_a_machine_that_does_not_see_the_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "write_result", lambda *_: None)
+    outcomes = list(run_grid(CELLS[:1], work_with_a_pair, tmp_path))
+    assert outcomes[0].result is None
+    assert "it ended without a result.json in" in outcomes[0].error
+    assert "every machine must see that folder" in outcomes[0].error
+
+
 def work_or_die(cell, folder, tick):
     if cell.row == "bad":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -69,15 +95,15 @@ def work_long(cell, folder, tick):
     return {"spearman": 0.5}
 
 
-def test_whoever_stops_leaves_no_training_behind(tmp_path):
-    cells = [Cell("a", "TES", seed) for seed in (1, 0, 0, 0, 0)]
-    before, grid = set(multiprocessing.active_children()), run_grid(cells, work_long, tmp_path, workers=2)
-    assert next(grid).error is None
+def test_a_caller_that_stops_early_leaves_no_training_behind(tmp_path):
+    cells = [Cell("a", TES, seed) for seed in (1, 0, 0, 0, 0)]
+    before, running = set(multiprocessing.active_children()), run_grid(cells, work_long, tmp_path, workers=2)
+    assert next(running).error is None
     workers = [process.pid for process in multiprocessing.active_children() if process not in before]
     assert len(workers) == 2
     started = time.monotonic()
-    grid.close()
-    for pid in workers:  # asked of the system: who reaps a process is a race of the pool's thread and ours
+    running.close()
+    for pid in workers:  # the system knows; which thread reaps a process is a race
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert time.monotonic() - started < 30

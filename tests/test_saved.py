@@ -12,7 +12,8 @@ from torch import nn
 from mag2 import MLAVL, ActionGraphGuidance, attached, load_plugin
 from mag2.guidance import FoldedGuidance
 from mag2.mlavl import FoldedMLAVL
-from mag2.training.grid import stored
+from mag2.training.cells import Cell, finished_results
+from mag2.training.target import Target
 from tests.saved import CASES, SETS, TRAINING, Scorer, score, small_training, two_places, weighted
 
 WHOLE = {
@@ -109,6 +110,6 @@ def test_a_stopped_training_goes_on_to_the_numbers_of_an_unbroken_one(folder, tm
 
 @pytest.mark.parametrize("folder", SETS, ids=lambda folder: folder.name)
 def test_the_results_of_a_table_are_read(folder):
-    done = stored(folder / "table")
-    assert {cell.row for cell in done} == {"1", "3"}
+    done = finished_results(folder / "table")
+    assert set(done) == {Cell(row, Target("FS1000", "TES"), 0) for row in ("1", "3")}
     assert all(0 <= result["last_epoch"]["epoch"] <= 1 for result in done.values())

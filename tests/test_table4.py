@@ -15,8 +15,9 @@ import pytest
 from mag2.data import TARGETS
 from mag2.published import table
 from mag2.training import command
-from mag2.training.dataset_providers import SIZES, simulated
+from mag2.training.dataset_providers import SIZES, simulation_provider
 from mag2.training.tables import Row, Table
+from mag2.training.target import Target
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "table4.py"
@@ -51,19 +52,19 @@ def run(example, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "FS1000"
-    simulated("FS1000", **TINY).simulation().write(folder)
+    simulation_provider("FS1000", **TINY).simulation().write(folder)
     return folder
 
 
 def test_the_table_has_the_papers_rows_and_the_combined_ones(example):
-    lines = [row.line for row in example.TABLE4.rows]
+    headings = [row.heading for row in example.TABLE4.rows]
     published = {row["row"]: f"{row['method']} {row['variant']}".strip() for row in table(4)}
-    assert {line.key: line.name for line in lines if line.published} == published
-    assert [line.name for line in lines if not line.published] == [
+    assert {heading.key: heading.name for heading in headings if heading.published} == published
+    assert [heading.name for heading in headings if not heading.published] == [
         f"{method} +Texts+MAG2" for method in ("CoFInAl", "QTD", "PAMFN")
     ]
-    wanted = {f"FS1000/{target}" for target in (*TARGETS["FS1000"], "average")}
-    assert all(set(line.published) == wanted for line in lines if line.published)
+    wanted = {Target("FS1000", target) for target in (*TARGETS["FS1000"], "average")}
+    assert all(set(heading.published) == wanted for heading in headings if heading.published)
 
 
 def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_number(run, tmp_path):
@@ -78,10 +79,13 @@ def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_numbe
     assert {row["protocol"] for row in rows} == {"last_epoch", "best_on_test"}
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["settings"]["simulated"] is True
-    asked = settings["runs"][-1]
-    assert set(asked["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
-    assert (asked["rows"], asked["seeds"], asked["epochs"]) == (["10"], [0], {"FS1000/TES": 1})
-    assert asked["recipes"]["10"]["lr"] == 1e-3
+    call = settings["runs"][-1]
+    assert set(call["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
+    assert (call["rows"], call["seeds"], call["epochs"]) == (["10"], [0], {"FS1000/TES": 1})
+    assert call["recipes"]["10"]["lr"] == 1e-3
+    earlier = json.loads((ROOT / "tests" / "saved" / "0.1.0" / "table" / "settings.json").read_text())
+    assert set(settings["fingerprints"]) == set(earlier["fingerprints"])
+    assert set(call) == set(earlier["runs"][0])
     cell = tmp_path / "cells" / "row-10" / "FS1000" / "TES" / "seed-0"
     assert json.loads((cell / "result.json").read_text())["result"]["data"] == "simulated FS1000"
     assert '"data": "simulated"' in (cell / "metrics.jsonl").read_text()
@@ -177,7 +181,7 @@ def test_a_failed_cell_does_not_stop_the_others(run, example, monkeypatch, tmp_p
     def broken(inputs):
         raise RuntimeError("this model cannot be built")
 
-    rows = tuple(Row(row.line, broken, row.recipe) if row.line.key == "1" else row for row in example.TABLE4.rows)
+    rows = tuple(Row(row.heading, broken, row.recipe) if row.heading.key == "1" else row for row in example.TABLE4.rows)
     monkeypatch.setattr(example, "TABLE4", Table("table4", "Table 4", rows, {"FS1000": ("TES",)}))
     status, out, err = run(*ONE, "--rows", "1", "10", "--out", tmp_path)
     assert status == 1

@@ -1,14 +1,18 @@
 """Every table: its rows are the paper's, their models differ as it says, and its command takes the data as they lie."""
 
 import csv
+import importlib
 import json
-from dataclasses import replace
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from logo import LOGO
-from rows import SHOWN
+from rows import PAPER_TARGETS
 from table1 import TABLE1, cost
 from table2 import TABLE2
 from table3 import TABLE3
@@ -18,16 +22,18 @@ from table6 import TABLE6
 from tables import run as run_all
 from torch import nn
 
-from mag2.data import TARGETS
+from mag2.data import DATASETS, SCALES, TARGETS, DatasetSpec, register
+from mag2.data.fs1000 import FS1000
 from mag2.guidance import ActionGraphGuidance
 from mag2.published import table
 from mag2.saving.atomic_io import alone_in
 from mag2.texts import CONTROLS, TextFeatures
-from mag2.training import command, dataset_providers
-from mag2.training.dataset_providers import KINDS, SIZES, SIZES_OF, Released, simulated
-from mag2.training.grid import Cell, Outcome
+from mag2.training import command, dataset_providers, text_cache
+from mag2.training.cells import Cell, Outcome
+from mag2.training.dataset_providers import EXTRACTOR_WIDTHS, SIZES, SIZES_OF, FolderProvider, simulation_provider
 from mag2.training.report import PROTOCOLS, table_page
-from mag2.training.tables import Inputs, Line, published
+from mag2.training.tables import Heading, ModelInputs, published
+from mag2.training.target import Target
 from mag2.vocabulary import ACTIONS
 
 TABLES = (TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, LOGO)
@@ -37,15 +43,15 @@ WIDTHS = {"visual": 24, "audio": 20, "flow": 16}
 
 
 def row_of(table, key):
-    return next(row for row in table.rows if row.line.key == key)
+    return next(row for row in table.rows if row.heading.key == key)
 
 
 def built(table, key, control=None, **changed):
     """The model of a row, narrow."""
     row = row_of(table, key)
-    widths = {name: KINDS[kind] // 8 for name, kind in row.features.items()} or WIDTHS
+    widths = {name: EXTRACTOR_WIDTHS[kind] // 8 for name, kind in row.extractors.items()} or WIDTHS
     torch.manual_seed(0)
-    return row.build(Inputs(SPORTS[next(iter(table.targets))], widths, True, control, **changed))
+    return row.build(ModelInputs(SPORTS[next(iter(table.targets))], widths, True, control, **changed))
 
 
 def output_of(model, widths=WIDTHS, batch=4, clips=6):
@@ -65,14 +71,14 @@ def without_gradient(model) -> list[str]:
     return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
-ALL_ROWS = [(table, row.line.key) for table in TABLES for row in table.rows]
+ALL_ROWS = [(table, row.heading.key) for table in TABLES for row in table.rows]
 
 
 @pytest.mark.parametrize(("table", "key"), ALL_ROWS, ids=lambda x: getattr(x, "name", x))
 def test_every_row_scores_and_trains_all_that_it_says_it_trains(table, key):
     row = row_of(table, key)
     model = built(table, key)
-    widths = {name: KINDS[kind] // 8 for name, kind in row.features.items()} or WIDTHS
+    widths = {name: EXTRACTOR_WIDTHS[kind] // 8 for name, kind in row.extractors.items()} or WIDTHS
     backward(model, widths=widths)
     missing = without_gradient(model)
     # PAMFN's own branch heads learned in the stage before.
@@ -89,20 +95,20 @@ def test_every_row_scores_and_trains_all_that_it_says_it_trains(table, key):
 def test_tables_1_2_3_5_print_fs1000_and_the_average_of_rg(number):
     ours = {1: TABLE1, 2: TABLE2, 3: TABLE3, 5: TABLE5}[number]
     assert len(ours.rows) == len(table(number))
-    assert ours.targets == SHOWN
+    assert ours.targets == PAPER_TARGETS
     for row, theirs in zip(ours.rows, table(number), strict=True):
-        assert row.line.published == {
-            "FS1000/TES": {"spearman": float(theirs["sp_TES"]), "mse": float(theirs["mse_TES"])},
-            "FS1000/PCS": {"spearman": float(theirs["sp_PCS"]), "mse": float(theirs["mse_PCS"])},
-            "RG/average": {"spearman": float(theirs["sp_RG_avg"]), "mse": float(theirs["mse_RG_avg"])},
+        assert row.heading.published == {
+            Target("FS1000", "TES"): {"spearman": float(theirs["sp_TES"]), "mse": float(theirs["mse_TES"])},
+            Target("FS1000", "PCS"): {"spearman": float(theirs["sp_PCS"]), "mse": float(theirs["mse_PCS"])},
+            Target("RG", "average"): {"spearman": float(theirs["sp_RG_avg"]), "mse": float(theirs["mse_RG_avg"])},
         }
 
 
 def test_table_6_prints_seven_targets_and_their_average():
     for row, theirs in zip(TABLE6.rows, table(6), strict=True):
-        assert (row.line.method, row.line.variant) == (theirs["method"], theirs["features"])
-        assert set(row.line.published) == {f"FS1000/{target}" for target in (*TARGETS["FS1000"], "average")}
-        assert row.line.published["FS1000/average"]["mse"] == float(theirs["mse_avg"])
+        assert (row.heading.method, row.heading.variant) == (theirs["method"], theirs["features"])
+        assert set(row.heading.published) == {Target("FS1000", target) for target in (*TARGETS["FS1000"], "average")}
+        assert row.heading.published[Target("FS1000", "average")]["mse"] == float(theirs["mse_avg"])
 
 
 def test_what_the_paper_does_not_print_is_refused():
@@ -114,7 +120,7 @@ def test_what_the_paper_does_not_print_is_refused():
 
 
 def test_table_1_differs_in_the_guides_alone():
-    models = {row.line.method: built(TABLE1, row.line.key) for row in TABLE1.rows}
+    models = {row.heading.method: built(TABLE1, row.heading.key) for row in TABLE1.rows}
     others = {
         name: {key for key in model.state_dict() if not key.startswith(("guide_visual.", "guide_audio."))}
         for name, model in models.items()
@@ -158,7 +164,7 @@ def test_table_2_differs_in_the_number_of_grades(n_grades):
 
 
 def test_table_3_differs_in_the_fusion_alone():
-    models = {row.line.key: built(TABLE3, row.line.key) for row in TABLE3.rows}
+    models = {row.heading.key: built(TABLE3, row.heading.key) for row in TABLE3.rows}
     assert [type(models[key].fusion).__name__ for key in "abcd"] == [
         "DecoderFusion",
         "DualDecoderFusion",
@@ -213,7 +219,7 @@ def test_table_4_learnable_vectors_take_the_place_of_grade_texts():
 
 @pytest.mark.parametrize("key", ["1", "2", "3", "4", "5", "6"])
 def test_table_5_changes_the_words_of_one_side(key):
-    template = row_of(TABLE5, key).line.method
+    template = row_of(TABLE5, key).heading.method
     default, model = TextFeatures.for_sport("figure_skating"), built(TABLE5, key)
     visual, audio, grades = model.texts.split([42, 42, 18])
     assert torch.equal(grades, torch.cat([default.audio_visual_grades, default.grades]))
@@ -244,22 +250,22 @@ def test_table_5_learned_prompts_train_their_context_and_no_tower():
     assert all(torch.equal(a, b) for a, b in zip(before, model.live_texts.tower.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("row", TABLE6.rows, ids=lambda row: row.line.key)
+@pytest.mark.parametrize("row", TABLE6.rows, ids=lambda row: row.heading.key)
 def test_table_6_reads_every_feature_that_its_row_names(row):
     """Widths of our own, no two alike, and another of any modality changes the score."""
     kinds = {"TF+AST": ("TF", "AST"), "C3D+VGGish": ("C3D", "VGGish")}
-    named = next(value for name, value in kinds.items() if row.line.variant.startswith(name))
-    assert tuple(row.features.values())[:2] == named
-    assert set(row.needs) == set(row.features)
+    named = next(value for name, value in kinds.items() if row.heading.variant.startswith(name))
+    assert tuple(row.extractors.values())[:2] == named
+    assert set(row.needs) == set(row.extractors)
     widths = dict(zip(("visual", "audio", "flow"), (22, 18, 14), strict=True))
     torch.manual_seed(0)
-    model = row.build(Inputs("figure_skating", {name: widths[name] for name in row.features}, True)).double()
+    model = row.build(ModelInputs("figure_skating", {name: widths[name] for name in row.extractors}, True)).double()
     generator = torch.Generator().manual_seed(1)
 
     def drawn(name):
         return torch.randn(4, 6, widths[name], generator=generator, dtype=torch.float64)
 
-    features = {name: drawn(name) for name in row.features}
+    features = {name: drawn(name) for name in row.extractors}
     model.train()(*features.values())  # statistics, so that BatchNorm is not the identity
     score = model.eval()(*features.values())["score"]
     for name in features:
@@ -290,10 +296,12 @@ def test_logo_hears_the_63_terms_of_artistic_swimming_and_sees_video_alone():
 def test_every_row_with_a_graph_has_a_row_for_each_control():
     for table_ in TABLES:
         for row in table_.rows:
-            graphs = [part for part in built(table_, row.line.key).modules() if isinstance(part, ActionGraphGuidance)]
-            assert bool(graphs) == row.guided, (table_.name, row.line.key)
+            graphs = [
+                part for part in built(table_, row.heading.key).modules() if isinstance(part, ActionGraphGuidance)
+            ]
+            assert bool(graphs) == row.guided, (table_.name, row.heading.key)
             assert [r.control for r in row.controls()] == (list(CONTROLS) if graphs else [])
-            assert all(not r.line.published for r in row.controls())
+            assert all(not r.heading.published for r in row.controls())
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -309,9 +317,9 @@ def test_a_weighted_row_is_its_row_with_edges_from_outside(key):
     row = row_of(TABLE4, key)
     (weighted,) = row.weighted()
     assert set(weighted.needs) == {*row.needs, "vision_language"}
-    assert not weighted.line.published
+    assert not weighted.heading.published
     torch.manual_seed(0)
-    model = weighted.build(Inputs("figure_skating", WIDTHS | {"vision_language": 384}, True)).double()
+    model = weighted.build(ModelInputs("figure_skating", WIDTHS | {"vision_language": 384}, True)).double()
     visual, audio, flow = (torch.randn(4, 6, WIDTHS[name]).double() for name in ("visual", "audio", "flow"))
     named = TextFeatures.for_sport("figure_skating").visual.double()
 
@@ -353,12 +361,12 @@ def results(folder) -> list[dict]:
 
 @pytest.fixture
 def released(tmp_path, monkeypatch):
-    """Folders in the released layouts without the simulator's mark: what a user of the datasets sees."""
+    """Folders of released files without the simulator's mark: what a user of the datasets sees."""
     for name, size in TINY.items():
         monkeypatch.setitem(SIZES, name, size)
     monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})
     for name in ("FS1000", "RG", "LOGO", "Fis-V"):
-        simulated(name).simulation().write(tmp_path / name)
+        simulation_provider(name).simulation().write(tmp_path / name)
         (tmp_path / name / "SIMULATED.txt").unlink()
     return tmp_path
 
@@ -408,34 +416,168 @@ def test_any_table_runs_on_another_dataset(run, released):
     assert "(0." not in out, "nothing is published of Fis-V in that table"
 
 
-def test_a_dataset_is_one_file(run, tmp_path):
-    """What the file has: its scales, its loader, and how it is simulated. No list is told of it."""
-    from mag2.data import fs1000
-    from mag2.data.layout import DATASETS
-    from mag2.data.targets import SCALES, TARGETS, declare
+@pytest.fixture
+def unregistered():
+    """Forget the dataset that a test registers."""
+    yield
+    for known in (SCALES, TARGETS, DATASETS):
+        known.pop("Halfpipe", None)
 
-    declare("Halfpipe", {"TES": 130.0})
 
-    class Halfpipe(fs1000.FS1000):
+def test_a_dataset_is_one_file(run, tmp_path, unregistered):
+    """What the file has: its scales, its files, and how it is simulated. One call makes it known."""
+
+    class Halfpipe(FS1000):
         name = "Halfpipe"
+        scales: ClassVar = {"TES": 130.0}
 
-        @staticmethod
-        def read(folder, target, **options):
-            return replace(fs1000.read_fs1000(folder, target, **options), name="Halfpipe")
+    register(Halfpipe())
 
-    try:
-        simulated("Halfpipe", **TINY).simulation().write(tmp_path / "data")
-        given = ("--data", f"Halfpipe={tmp_path / 'data'}", "--clips", "8", "--size", "small", "--rows", "10")
-        status, out, _ = run(TABLE4, *given, "--out", tmp_path / "out")
-        assert status == 0
-        assert out.splitlines()[0] == "# Table 4: SIMULATED data, not Halfpipe itself"
-        assert {(row["dataset"], row["target"]) for row in results(tmp_path / "out")} == {("Halfpipe", "TES")}
-        status, _, _ = run(TABLE4, "--datasets", "Halfpipe", "--rows", "10", "--out", tmp_path / "memory")
-        assert status == 0
-        assert [r["mse"] for r in results(tmp_path / "memory")] == [r["mse"] for r in results(tmp_path / "out")]
-    finally:
-        for known in (SCALES, TARGETS, DATASETS):
-            known.pop("Halfpipe", None)
+    simulation_provider("Halfpipe", **TINY).simulation().write(tmp_path / "data")
+    given = ("--data", f"Halfpipe={tmp_path / 'data'}", "--clips", "8", "--size", "small", "--rows", "10")
+    status, out, _ = run(TABLE4, *given, "--out", tmp_path / "out")
+    assert status == 0
+    assert out.splitlines()[0] == "# Table 4: SIMULATED data, not Halfpipe itself"
+    assert {(row["dataset"], row["target"]) for row in results(tmp_path / "out")} == {("Halfpipe", "TES")}
+    status, _, _ = run(TABLE4, "--datasets", "Halfpipe", "--rows", "10", "--out", tmp_path / "memory")
+    assert status == 0
+    assert [r["mse"] for r in results(tmp_path / "memory")] == [r["mse"] for r in results(tmp_path / "out")]
+
+
+HALFPIPE = """
+import os
+
+from mag2.data import DatasetSpec, register
+from mag2.data.labels import Example, read_rows, scaled
+
+
+class Halfpipe(DatasetSpec):
+    name, sport = "Halfpipe", "figure_skating"
+    scales = {"style": 10.0, "height": 7.0}
+    clips = 8
+    label_files = {"train": "train.txt", "test": "test.txt"}
+    features = {"visual": "clips"}
+
+    def read_labels(self, files, target):
+        with (files["train"].parent / "reads.txt").open("a") as log:
+            log.write(f"{os.getpid()} {target}\\n")
+        return tuple(self.examples(files[split], target) for split in ("train", "test"))
+
+    def examples(self, path, target):
+        examples = []
+        for row in read_rows(path):
+            score = row.number(1 + self.targets.index(target), target)
+            label = scaled(score, self.scales[target], meaning=target, where=row.where)
+            examples.append(Example(row.fields[0], label, row.where))
+        return examples
+
+
+register(Halfpipe())
+"""
+
+
+@pytest.fixture
+def halfpipe(tmp_path, monkeypatch, unregistered):
+    """A dataset of a user's own that only says how it is read, imported, and a folder of it."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "halfpipe.py").write_text(HALFPIPE)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "halfpipe", raising=False)
+    importlib.import_module("halfpipe")
+    folder = tmp_path / "data"
+    (folder / "clips").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        rows = [f"{split}{i} {generator.uniform(0, 10):.2f} {generator.uniform(0, 7):.2f}" for i in range(count)]
+        (folder / f"{split}.txt").write_text("\n".join(rows))
+        for i in range(count):
+            np.save(folder / "clips" / f"{split}{i}.npy", generator.standard_normal((9, 2, 24), dtype=np.float32))
+    return folder
+
+
+def test_a_dataset_that_is_only_read_needs_its_labels_alone(run, halfpipe, tmp_path):
+    given = ("--data", f"Halfpipe={halfpipe}", "--size", "small", "--rows", "1")
+    status, out, err = run(TABLE4, *given, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert out.splitlines()[0] == "# Table 4: Halfpipe"
+    assert {row["target"] for row in results(tmp_path / "out")} == {"style", "height"}
+    status, _, err = run(TABLE4, "--datasets", "Halfpipe", "--rows", "1", "--out", tmp_path / "none")
+    assert status == 2
+    assert "Halfpipe cannot be simulated" in err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_dataset_is_read_once_a_process(run, halfpipe, tmp_path, workers):
+    """Eight cells of two targets: the parent reads each target once, and so does every worker that trains on it."""
+    given = ("--data", f"Halfpipe={halfpipe}", "--size", "small", "--rows", "1", "3", "--seeds", "0", "1")
+    status, _, err = run(TABLE4, *given, "--workers", workers, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert len(results(tmp_path / "out")) == 2 * 8
+    reads = (halfpipe / "reads.txt").read_text().splitlines()
+    assert len(reads) == len(set(reads)), "no process reads a target twice"
+    assert {read for read in reads if read.startswith(f"{os.getpid()} ")} == {
+        f"{os.getpid()} {target}" for target in ("style", "height")
+    }
+    assert len(reads) == 2 if workers == 1 else 2 < len(reads) <= 2 * 3
+
+
+def test_a_second_call_in_one_process_sees_what_has_changed(run, halfpipe, tmp_path):
+    given = ("--data", f"Halfpipe={halfpipe}", "--size", "small", "--rows", "1", "--targets", "style")
+    assert run(TABLE4, *given, "--out", tmp_path / "out")[0] == 0
+    path = halfpipe / "test.txt"
+    path.write_text("\n".join(f"test{i} {i}.50 1.00" for i in range(6)))
+    status, _, err = run(TABLE4, *given, "--out", tmp_path / "out")
+    assert status == 2
+    assert "holds results of other data, crops or texts (videos of Halfpipe/style)" in err
+
+
+def test_an_encoder_is_loaded_once_and_a_changed_file_again(tmp_path, monkeypatch):
+    loaded, load = [], text_cache.load_text_encoder
+    monkeypatch.setattr(text_cache, "load_text_encoder", lambda name: (loaded.append(name), load(name))[1])
+    first, second = (
+        text_cache.load_texts("figure_skating", "random:77", visual_template=template)
+        for template in ("a video of", "a photo of")
+    )
+    assert loaded == ["random:77"]
+    assert first is text_cache.load_texts("figure_skating", "random:77", visual_template="a video of")
+    expected = TextFeatures.encode("figure_skating", "random:77", visual_template="a photo of")
+    assert torch.equal(second.rows, expected.rows)
+    assert (second.source, second.prompts) == (expected.source, expected.prompts)
+    path = tmp_path / "texts.npy"
+    rows = TextFeatures.for_sport("figure_skating").rows
+    for value in (rows, 2 * rows):
+        torch.save(value, path)
+        os.utime(path, ns=(0, int(value.sum() * 1000) % 10**6))
+        assert torch.equal(text_cache.load_texts("figure_skating", str(path)).rows, value)
+
+
+def test_a_target_is_written_as_folders_and_read_back():
+    for target, text in ((Target("FS1000", "TES"), "FS1000/TES"), (Target("", "TES"), "TES")):
+        assert str(target) == f"{target}" == text
+        assert Target.parse(text) == target
+    assert Cell("3b", Target("RG", "Ball"), 7).folder(Path("out")) == Path("out/cells/row-3b/RG/Ball/seed-7")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            type("Half", (DatasetSpec,), {"name": "Halfpipe", "read_labels": None})(),
+            "Half has no sport; see DatasetSpec",
+        ),
+        (FS1000, "wants an instance of a subclass of DatasetSpec, got the class FS1000"),
+        ("FS1000", "got a str"),
+        (type("Other", (FS1000,), {})(), "there is another dataset FS1000; give this one another name"),
+        (type("Bare", (FS1000,), {"name": "Halfpipe", "scales": {}})(), "Halfpipe wants scales of one target or more"),
+        (type("Zero", (FS1000,), {"name": "Halfpipe", "scales": {"TES": 0.0}})(), "all above zero, got {'TES': 0.0}"),
+    ],
+)
+def test_what_is_no_dataset_is_not_registered(wrong, sentence):
+    with pytest.raises(ValueError, match=f"^[^\n]*{sentence}[^\n]*$"):
+        register(wrong)
+    assert DATASETS["FS1000"] == FS1000()
+    assert "Halfpipe" not in DATASETS
 
 
 def test_logo_reports_r_l2_of_the_files_as_of_memory(run, released):
@@ -476,7 +618,7 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
     status, out, _ = run(TABLE4, *arguments, "--out", tmp_path / "memory")
     assert status == 0
     assert "| 3-weighted | CoFInAl +MAG2 (weighted edges) |" in out
-    simulated("FS1000", top1=0.6).simulation().write(tmp_path / "data")
+    simulation_provider("FS1000", top1=0.6).simulation().write(tmp_path / "data")
     data = ("--data", tmp_path / "data", "--clips", "8", "--size", "small")
     status, _, _ = run(TABLE4, *arguments, *data, "--out", tmp_path / "disk")
     assert status == 0
@@ -486,7 +628,7 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
 def test_features_that_are_added_later_leave_what_is_trained_and_changed_ones_do_not(run, tmp_path, monkeypatch):
     for name, size in TINY.items():
         monkeypatch.setitem(SIZES, name, size)
-    simulated("FS1000", top1=0.6).simulation().write(tmp_path / "data")
+    simulation_provider("FS1000", top1=0.6).simulation().write(tmp_path / "data")
     aside = (tmp_path / "data" / "vision_language").rename(tmp_path / "aside")
     given = ("--rows", "3", "--targets", "TES", "--data", tmp_path / "data", "--clips", "8", "--size", "small")
     given += ("--out", tmp_path / "out")
@@ -517,7 +659,7 @@ def test_two_tables_do_not_share_a_folder(run, tmp_path):
 def test_every_table_has_rows_with_weighted_edges(run, tmp_path, table):
     row = next(row for row in table.rows if row.guided)
     dataset, targets = next(iter(table.targets.items()))
-    where = ("--datasets", dataset, "--targets", targets[0], "--rows", row.line.key)
+    where = ("--datasets", dataset, "--targets", targets[0], "--rows", row.heading.key)
     status, out, _ = run(table, *where, "--weighted", "50", "--out", tmp_path)
     assert status == 0
     assert "(weighted edges)" in out
@@ -583,11 +725,11 @@ def test_weighted_rows_want_features_to_weigh_by(run, released):
 def test_features_of_another_kind_lie_beside_the_released_ones(run, released, monkeypatch):
     kinds = {"visual": "C3D", "audio": "VGGish"}
     monkeypatch.setattr(dataset_providers, "NARROWER", 1)
-    simulated("FS1000").simulation(kinds).write(released / "other")
+    simulation_provider("FS1000").simulation(kinds).write(released / "other")
     data = released / "FS1000"
     (released / "other" / "video").rename(data / "video_C3D")
     (released / "other" / "audio").rename(data / "audio_VGGish")
-    source = Released("FS1000", data, 8)
+    source = FolderProvider(DATASETS["FS1000"], data, 8)
     assert source.dataset("TES", kinds).train.widths == {"visual": 4096, "audio": 128}
     with pytest.raises(ValueError, match="are 128 wide, TF has 768: put TF features into video_TF"):
         source.dataset("TES", {"visual": "TF", "audio": "AST"})
@@ -691,13 +833,13 @@ def test_all_tables_refuse_in_one_sentence(run, tmp_path, arguments, sentence):
 
 
 def test_the_average_of_a_page_is_fishers():
-    lines = [Line("1", "model")]
+    headings = [Heading("1", "model")]
     rhos = dict(zip(TARGETS["RG"], (0.9, 0.5, 0.1, -0.2), strict=True))
     outcomes = [
-        Outcome(Cell("1", f"RG/{target}", 0), {key: {"spearman": rho} for key in PROTOCOLS})
+        Outcome(Cell("1", Target("RG", target), 0), {key: {"spearman": rho} for key in PROTOCOLS})
         for target, rho in rhos.items()
     ]
-    page = table_page("RG", [], lines, [f"RG/{target}" for target in rhos], outcomes, ("spearman",))
+    page = table_page("RG", [], headings, [Target("RG", target) for target in rhos], outcomes, ("spearman",))
     assert "| 1 | model | 0.900 | 0.500 | 0.100 | -0.200 | 0.446 |" in page, "tanh of the mean atanh, not 0.325"
 
 
@@ -716,7 +858,7 @@ def test_a_text_file_of_the_authors_is_an_encoder_by_its_path(tmp_path):
 def test_models_are_modules_of_their_own():
     """No row hands out a model that another cell has trained."""
     for table_ in TABLES:
-        key = table_.rows[0].line.key
+        key = table_.rows[0].heading.key
         one, two = built(table_, key), built(table_, key)
         assert isinstance(one, nn.Module)
         shared = {p.data_ptr() for p in one.parameters()} & {p.data_ptr() for p in two.parameters()}

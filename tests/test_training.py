@@ -10,7 +10,7 @@ from torch import nn
 from mag2 import MLAVL, TextFeatures
 from mag2.data import simulate
 from mag2.training import Recipe, Run, fit, predict, train
-from mag2.training.fit import Epoch, History
+from mag2.training.history import Epoch, History
 from mag2.training.recipe import published_epochs
 
 RECIPE = Recipe(lr=3e-3, batch=8)
@@ -140,11 +140,11 @@ def test_prediction_is_deterministic_and_leaves_the_mode_alone(dataset):
 
 def test_no_parameter_is_trained_on_a_batch_of_one():
     """26 = 25 + 1: BatchNorm has no variance of one video, which joins the batch before."""
-    from mag2.training.fit import _batches
+    from mag2.training.fit import batches
 
-    sizes = [len(index) for index in _batches(26, 25, torch.Generator().manual_seed(0))]
+    sizes = [len(index) for index in batches(26, 25, torch.Generator().manual_seed(0))]
     assert sizes == [26]
-    assert sorted(torch.cat(list(_batches(26, 8, torch.Generator()))).tolist()) == list(range(26))
+    assert sorted(torch.cat(list(batches(26, 8, torch.Generator()))).tolist()) == list(range(26))
 
 
 def test_a_model_with_branches_trains_them_first(dataset, tmp_path):

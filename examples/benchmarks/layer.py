@@ -1,4 +1,4 @@
-"""MAG2 itself: forward and backward at dropout 0, against PyG and against the matrix products it cannot do without."""
+"""MAG2 itself: forward and backward at dropout 0, against PyG and against the matrix products that it needs."""
 
 from collections.abc import Iterator
 
@@ -56,7 +56,7 @@ def weighted(plan: Plan) -> Ways:
 
 
 def drawn(plan: Plan, clips: int | None = None, batch: int | None = None) -> tuple[ActionGraphGuidance, Tensor, Tensor]:
-    """A guide without dropout, clips (B, T, d) and texts (M, d) that want a gradient."""
+    """A guide without dropout, clips (B, T, d) and texts (M, d) with gradients."""
     sizes = plan.sizes
     guide = ActionGraphGuidance(sizes.dim, dropout=0.0).to(plan.device)
     shape = (batch or sizes.batch, clips or sizes.clips, sizes.dim)

@@ -44,7 +44,7 @@ def _both(plan: Plan, clips: int, videos: int) -> Comparison:
     }
     medians = measure(ways, min(plan.rounds, 3), plan.device)
     batch = plan.sizes.batch
-    # The released code appends the edges once for a batch: a video bears its share of a whole one.
+    # The released code appends the edges once for a batch: each video has its share of that time.
     ours, theirs = medians["ours"] / batch, medians["graphs"] / videos + medians["edges"] / batch
     our_peak = peak_bytes(lambda: backward(guide(few, texts)), plan.device)
     their_peak = peak_bytes(ways["graphs"], plan.device)
@@ -94,7 +94,7 @@ def _doubling(plan: Plan) -> Iterator[Comparison]:
 
 
 def _message_bytes(clips: int, dim: int) -> int:
-    """What a video's messages take: a row along every edge, in the wider layer."""
+    """The memory of a video's messages: a row along every edge, in the wider layer."""
     edges = clips * (clips - 1) + TEXTS * (TEXTS - 1) + clips * TEXTS
     return edges * dim * torch.finfo(torch.float32).bits // 8
 

@@ -1,8 +1,8 @@
 """Reading one epoch of a dataset: from the feature store, and anew for every sample as the released loaders do.
 
-The folders are simulated, in the released layouts, and lie in the page cache: what is compared is work, not a disk.
-Assumed of the released loaders: a sample loads its own files, averages the crops and cuts its clip window; where all
-videos share one pickled dict, a sample loads the whole dict with `numpy.load` and takes its own entry.
+The folders are simulated, in the released forms, and are in the page cache: work is compared, not a disk.
+Assumed of the released loaders: a sample loads its own files, averages the views of its clips and cuts its crop; where
+all videos share one pickled dict, a sample loads the whole dict with `numpy.load` and takes its own entry.
 """
 
 import random
@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.measuring import Comparison, Plan, Row, measure
 from mag2 import TextFeatures
-from mag2.data import Dataset, read_fisv, read_fs1000, read_rg, simulate, simulate_fisv
-from mag2.data.layout import Layout
+from mag2.data import Dataset, Simulation, read_fisv, read_fs1000, read_rg, simulate, simulate_fisv
 
 BATCH = 64
 
@@ -40,9 +39,9 @@ def run(plan: Plan) -> Iterator[Comparison]:
     )
 
 
-def _compare(plan: Plan, simulation, read: Callable[..., Dataset], sample: Callable) -> Comparison:
-    layout: Layout = simulation.layout
-    clips = plan.sizes.crop or layout.clips
+def _compare(plan: Plan, simulation: Simulation, read: Callable[..., Dataset], sample: Callable) -> Comparison:
+    spec = simulation.spec
+    clips = plan.sizes.crop or spec.clips
     with tempfile.TemporaryDirectory() as folder:
         simulation.write(folder)
         started = time.perf_counter()
@@ -69,12 +68,12 @@ def _compare(plan: Plan, simulation, read: Callable[..., Dataset], sample: Calla
         ),
         Row("building the store, once", 1000 * built, "ms", built / medians["ours"]),
     ]
-    title = f"one epoch of {layout.name}, {len(names)} videos, T={clips}"
+    title = f"one epoch of {spec.name}, {len(names)} videos, T={clips}"
     return Comparison(title, rows, (f"{size / 2**20:.0f} MiB of feature files, flow among them and not read",))
 
 
 class _Samples(torch.utils.data.Dataset):
-    """Samples that are read when they are asked for, a random window of `clips` of each."""
+    """Samples that are read when they are requested, a random crop of `clips` of each."""
 
     def __init__(self, names: list[str], load: Callable[[str], tuple[np.ndarray, np.ndarray]], clips: int):
         self.names, self.load, self.clips = names, load, clips
@@ -87,9 +86,9 @@ class _Samples(torch.utils.data.Dataset):
         if visual.ndim == 3:
             visual = visual.mean(axis=1)
         start = random.randint(0, max(0, len(visual) - self.clips))
-        return self._window(visual, start), self._window(audio, start)
+        return self._crop(visual, start), self._crop(audio, start)
 
-    def _window(self, features: np.ndarray, start: int) -> Tensor:
+    def _crop(self, features: np.ndarray, start: int) -> Tensor:
         window = np.zeros((self.clips, features.shape[1]), dtype=np.float32)
         part = features[start : start + self.clips]
         window[: len(part)] = part

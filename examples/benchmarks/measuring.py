@@ -16,7 +16,7 @@ PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured on; the defaults are the paper's.
+    """The sizes that are measured; the defaults are the paper's.
 
     Attributes:
         batch, clips, dim, heads: B, T, d and the heads of attention.
@@ -43,7 +43,7 @@ TINY = Sizes(4, 6, 16, 2, 24, (4, 8), 12, 5, (12, 12, 5, 1))
 
 @dataclass(frozen=True)
 class Plan:
-    """What a section is told: sizes, counted rounds, device, whether to try `torch.compile`, and whether to profile."""
+    """The settings of a section: sizes, counted rounds, device, whether to try `torch.compile`, whether to profile."""
 
     sizes: Sizes
     rounds: int
@@ -54,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """One way of a comparison: a number, its unit, and how it stands to the comparison's first way."""
+    """One way of a comparison: a number, its unit, and its ratio to the comparison's first way."""
 
     way: str
     value: float
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several ways of doing one thing, what there is to say about them, and where each spends its time."""
+    """Several ways of doing one thing, notes about them, and where each spends its time."""
 
     title: str
     rows: list[Row]
@@ -81,7 +81,7 @@ def timed(title: str, ways: Ways, plan: Plan, notes: tuple[str, ...] = ()) -> Co
 
 
 def measure(ways: Ways, rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each way, all in turn in every round, after one that does not count."""
+    """Median seconds of each way, all in turn in every round, after one round that is not counted."""
     timed = [{name: seconds(way, device) for name, way in ways.items()} for _ in range(rounds + 1)]
     return {name: statistics.median(each[name] for each in timed[1:]) for name in ways}
 
@@ -96,7 +96,7 @@ def seconds(way: Callable[[], object], device: str) -> float:
 
 
 def wait(device: str) -> None:
-    """A GPU works behind our back."""
+    """Wait until the device is done: a GPU works asynchronously."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -125,7 +125,7 @@ def peak_bytes(way: Callable[[], object], device: str) -> int:
     On a GPU the allocator's own count. On the CPU every allocation and release of torch's allocator during the call,
     as its profiler records them, summed in order; scratch space that a matrix library takes for itself is not in it.
     """
-    way()  # what stays for good (gradients' own storage, packed weights) is there from now on
+    way()  # gradients and packed weights are allocated once and stay
     if torch.device(device).type == "cuda":
         wait(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mag2 import TextFeatures
 
-with warnings.catch_warnings():  # PyG uses a part of torch that is on its way out
+with warnings.catch_warnings():  # PyG uses a deprecated part of torch
     warnings.simplefilter("ignore")
     from torch_geometric.nn import SAGEConv
 
@@ -75,10 +75,10 @@ class ReleasedMLAVL(nn.Module):
     def forward(self, visual: Tensor, audio: Tensor) -> dict[str, Tensor]:
         """Score a batch (B, T, feature) each."""
         rows = _over_time(self.proj_text, self.texts[None])[0]
-        seen, heard, grades_av, grades_v = rows.split(self.counts)
+        visual_texts, audio_texts, grades_av, grades_v = rows.split(self.counts)
         visual, audio = _over_time(self.proj_visual, visual), _over_time(self.proj_audio, audio)
         visual, audio = self.SSCEncoder(visual) + visual, self.SSCEncoder(audio) + audio
-        visual, audio = self.gcn_V(visual, seen), self.gcn_A(audio, heard)
+        visual, audio = self.gcn_V(visual, visual_texts), self.gcn_A(audio, audio_texts)
         mixed = _over_time(self.clip_fusion, torch.cat([visual, audio], dim=-1))
         fused = self.T_decoder(visual, audio) + mixed
         batch = len(visual)
@@ -89,8 +89,8 @@ class ReleasedMLAVL(nn.Module):
             "score": self.w1 * score_av + (1 - self.w1) * score_v,
             "grades_audio_visual": decoded_av,
             "grades_visual": decoded_v,
-            "texts_visual": seen,
-            "texts_audio": heard,
+            "texts_visual": visual_texts,
+            "texts_audio": audio_texts,
             "texts_audio_visual_grades": grades_av,
             "texts_grades": grades_v,
         }

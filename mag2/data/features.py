@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from einops import rearrange
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mag2.data.buffer_pool import ReusedMemory
+from mag2.data.buffer_pool import BufferPool
+
+__all__ = ["ClipFeatures", "Crops", "FeatureDigest", "concatenated_digest", "spread", "whole_numbers"]
 
 
 class ClipFeatures:
@@ -41,7 +44,7 @@ class ClipFeatures:
         self._data = _shared(data)
         self._begins = offsets[:-1]
         self._digest = digest
-        self._memory = ReusedMemory()
+        self._pool = BufferPool()
 
     @classmethod
     def stack(cls, videos: Sequence[ArrayLike]) -> "ClipFeatures":
@@ -55,6 +58,9 @@ class ClipFeatures:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def __repr__(self) -> str:
+        return f"ClipFeatures({len(self)} videos of {spread(self.lengths)} clips, {self.width} wide)"
+
     @property
     def width(self) -> int:
         """D, the width of one clip's features."""
@@ -62,7 +68,7 @@ class ClipFeatures:
 
     @property
     def digest(self) -> str:
-        """A hash of every number and every length; equal for equal features, wherever they are kept."""
+        """A hash of every number and every length; equal for equal features, in memory or on disk."""
         if self._digest is None:
             digest = FeatureDigest()
             for video in range(len(self)):
@@ -87,13 +93,13 @@ class ClipFeatures:
         return self.take(Crops(self.lengths, index, clips, starts))
 
     def take(self, crops: "Crops") -> Tensor:
-        """The clips (B, clips, D) of crops of videos of these lengths, a copy."""
-        rows = self._begins[crops.videos, None] + crops.clip
-        out = self._memory.empty(rows.size, self.width)
+        """The clips (B, T, D) of crops of videos of these lengths, a copy."""
+        rows = (self._begins[crops.videos, None] + crops.positions).ravel()
+        out = self._pool.empty(rows.size, self.width)
         # torch copies rows on all cores, numpy on one.
-        torch.index_select(self._data, 0, torch.from_numpy(rows.ravel()), out=out)
+        torch.index_select(self._data, 0, torch.from_numpy(rows), out=out)
         out.index_fill_(0, crops.ended, 0)
-        return out.view(*rows.shape, self.width)
+        return rearrange(out, "(b t) d -> b t d", t=crops.positions.shape[1])
 
     def part(self, begin: int, end: int) -> "ClipFeatures":
         """The videos from `begin` up to `end`, on the same rows in memory or on disk."""
@@ -109,7 +115,7 @@ class ClipFeatures:
     def _view(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> "ClipFeatures":
         view = object.__new__(ClipFeatures)
         view._data, view._begins, view.lengths, view._digest = self._data, begins, lengths, None
-        view._memory = ReusedMemory()
+        view._pool = BufferPool()
         return view
 
     def _rows(self, index: int) -> Tensor:
@@ -117,12 +123,15 @@ class ClipFeatures:
 
 
 class Crops:
-    """Which clips of which videos: the same for every modality of videos that are of equal length in all of them.
+    """The clips of a batch of crops: the same for every modality of videos that have equal lengths in all of them.
 
     Attributes:
         videos: (B,) the videos.
-        clip: (B, clips) clips counted within the video, its last one where it has ended.
-        ended: which of the B * clips are past the end.
+        positions: (B, T) the crops' clips, counted within their video; its last clip where it has ended.
+        ended: which of the B * T clips are past the end of their video.
+
+    Args:
+        lengths: (n,) of all videos. index: (B,) the videos to crop. clips: T. starts: (B,) the first clips.
 
     Raises:
         ValueError: as `ClipFeatures.crop`.
@@ -135,7 +144,7 @@ class Crops:
         clips: int,
         starts: Sequence[int] | Tensor | NDArray[np.int64],
     ):
-        self.videos, begins = integers(index), integers(starts)
+        self.videos, begins = whole_numbers(index), whole_numbers(starts)
         if clips < 1:
             raise ValueError(f"clips is the length of a crop, 1 or more, got {clips}")
         _check_videos(self.videos, len(lengths))
@@ -144,9 +153,9 @@ class Crops:
                 f"crop wants one start from 0 up for each of {len(self.videos)} videos, got {begins.tolist()}"
             )
         last = lengths[self.videos, None] - 1
-        clip = begins[:, None] + np.arange(clips)
-        self.clip: NDArray[np.int64] = np.minimum(clip, last)
-        self.ended = torch.from_numpy(np.flatnonzero(clip > last))
+        positions = begins[:, None] + np.arange(clips)
+        self.positions: NDArray[np.int64] = np.minimum(positions, last)
+        self.ended = torch.from_numpy(np.flatnonzero(positions > last))
 
 
 class FeatureDigest:
@@ -156,21 +165,38 @@ class FeatureDigest:
         self._hash = hashlib.blake2b(digest_size=16)
 
     def add(self, video: NDArray[np.float32]) -> None:
-        """Take in one video (T, D)."""
+        """Add one video (T, D)."""
         self._hash.update(f"{video.shape}".encode())
         self._hash.update(np.ascontiguousarray(video, dtype="<f4").data)
 
     def text(self) -> str:
-        """The hash of what came so far, in hexadecimal."""
+        """The hash of the videos so far, in hexadecimal."""
         return self._hash.hexdigest()
 
 
 def concatenated_digest(parts: Sequence[str]) -> str:
-    """One hash of several texts; no two different lists run into each other."""
+    """One hash of several texts; two different lists give different hashes."""
     hash_ = hashlib.blake2b(digest_size=16)
     for part in parts:
         hash_.update(f"{len(part)}:{part}".encode())
     return hash_.hexdigest()
+
+
+def spread(numbers: ArrayLike) -> str:
+    """The least and the largest of some numbers, "12 to 40"; "none" of none."""
+    array = np.asarray(numbers)
+    if not array.size:
+        return "none"
+    low, high = array.min(), array.max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def whole_numbers(values: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
+    """A list of whole numbers as an array; ValueError where it is none: floats and truth values are no numbers."""
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"a list of whole numbers is wanted, got {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64, copy=False)
 
 
 def _shared(data: NDArray[np.float32]) -> Tensor:
@@ -179,18 +205,10 @@ def _shared(data: NDArray[np.float32]) -> Tensor:
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         try:
             return torch.from_numpy(np.asarray(data))
-        except ValueError:  # a view that runs backwards, say
+        except ValueError:  # a view that runs backwards, for example
             return torch.from_numpy(np.array(data, order="C"))
 
 
 def _check_videos(index: NDArray[np.int64], count: int) -> None:
     if ((index < 0) | (index >= count)).any():
         raise ValueError(f"there are videos 0 to {count - 1} here, got {index.tolist()}")
-
-
-def integers(values: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
-    """A list of whole numbers as an array; ValueError where it is none: floats and truth values are no numbers."""
-    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"a list of whole numbers is wanted, got {array.dtype} of shape {array.shape}")
-    return array.astype(np.int64, copy=False)

@@ -1,4 +1,4 @@
-"""FS1000: figure skating, seven targets, features of 95 clips in the released layout."""
+"""FS1000: figure skating, seven targets, features of 95 clips, in its released files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
-from mag2.data.labels import Example, read_lines, scaled, want_unique_names
-from mag2.data.layout import GRID, MARK_NOISE, Layout, ScoreSheet, by_rank, noisy, write_rows, write_videos
-from mag2.data.performances import Dataset, assemble
-from mag2.data.reading import find_features, is_simulated, read_features, want_folder, want_target
-from mag2.data.targets import SCALES, TARGETS
+from mag2.data.labels import Example, read_rows, scaled
+from mag2.data.performances import Dataset
+from mag2.data.simulatable import GRID, MARK_NOISE, ScoreSheet, SimulatableSpec, by_rank, noisy
+from mag2.data.spec import published_scales
+from mag2.data.writing import write_rows, write_videos
 
-NAME = "FS1000"
-COLUMNS = ("name", *TARGETS[NAME], "factor")
-TRAIN, TEST = "train_fs1000_new.txt", "val_fs1000_new.txt"
+__all__ = ["FS1000", "read_fs1000"]
+
 FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow", "vision_language": "vision_language"}
 
 # Invented, with what real competitions show in mind: scores lie well within their scales (TES 130, marks 10),
@@ -47,13 +46,12 @@ def read_fs1000(
 ) -> Dataset:
     """Read FS1000 for one target from its released files.
 
-    `<video>/<name>.npy` (T, K, 768), averaged over the K crops, or (T, 768); `<audio>/<name>.npy` (T, 768);
+    `<video>/<name>.npy` (T, K, 768), averaged over the K views of a clip, or (T, 768); `<audio>/<name>.npy` (T, 768);
     `<flow>/<name>.npy` (T, K, 1024) or (T, 1024), optional; `<vision_language>/<name>.npy` (T, D) or (T, K, D), ours
     and optional: the same clips in the space of a text encoder, such as CLIP's image features of K frames of a clip.
-    Any other width will do if all videos share it.
+    Any other width is accepted if all videos share it.
     `train_fs1000_new.txt` and `val_fs1000_new.txt` have the columns name TES PCS SS TR PE CO IN factor,
-    without a header. Labels are checked before any feature is read. Features are read once, into a store
-    that later calls map into memory; the store is rebuilt when a file changes.
+    without a header. See `DatasetSpec.read` for the order of checks and the store.
 
     Args:
         folder: holds the label files and, unless said otherwise, the feature folders.
@@ -68,35 +66,26 @@ def read_fs1000(
     Raises:
         DataError: one sentence naming the file and line at fault.
     """
-    folder = Path(folder)
-    want_target(NAME, target)
-    want_folder(folder, TRAIN, TEST)
-    train, test = _examples(folder / TRAIN, target), _examples(folder / TEST, target)
-    want_unique_names(train, test)
-    modalities = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
-    places = find_features(folder, modalities)
-    return assemble(
-        NAME,
-        target,
-        scale=SCALES[NAME][target],
-        clips=clips,
-        train=train,
-        test=test,
-        features=read_features(folder, places, [*train, *test], stem="fs1000", cache=cache, progress=progress),
-        simulated=is_simulated(folder, [TRAIN, TEST, *places.values()]),
-    )
+    features = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
+    return FS1000().read(folder, target, clips=clips, features=features, cache=cache, progress=progress)
 
 
-class FS1000(Layout):
-    """FS1000 for the simulator: five marks out of 10 that see the components, PCS their sum, and TES."""
+class FS1000(SimulatableSpec):
+    """FS1000. Simulated, it has five marks out of 10 that follow the components, PCS their sum, and TES."""
 
-    name = NAME
+    name = "FS1000"
     sport = "figure_skating"
+    scales: ClassVar = published_scales("FS1000")
+    columns = ("name", *scales, "factor")
     clips = 95
+    label_files: ClassVar = {"train": "train_fs1000_new.txt", "test": "val_fs1000_new.txt"}
+    features: ClassVar = FOLDERS
     length = (80, 110)
     widths: ClassVar = {"visual": 768, "audio": 768, "flow": 1024}
-    read = staticmethod(read_fs1000)
-    places = tuple(FOLDERS.values())
+
+    def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
+        """The labelled videos of train and of test."""
+        return self._examples(files["train"], target), self._examples(files["test"], target)
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances."""
@@ -109,7 +98,7 @@ class FS1000(Layout):
 
     def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
         """The label of a video."""
-        return _label(target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
+        return self._label(target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
 
     def write(
         self,
@@ -121,40 +110,39 @@ class FS1000(Layout):
         variant: str,
         rng: np.random.Generator,
     ) -> None:
-        """Write the label files and one file per video and modality; visual ones have two crops for every clip."""
+        """Write the label files and one file per video and modality; visual ones have two views of every clip."""
         # repr is the shortest text that parses back to the same float.
         rows = [
-            [name, *(repr(sheet.scores[column][i]) for column in COLUMNS[1:])] for i, name in enumerate(sheet.names)
+            [name, *(repr(sheet.scores[column][i]) for column in self.columns[1:])]
+            for i, name in enumerate(sheet.names)
         ]
-        write_rows(folder / TRAIN, rows[:train])
-        write_rows(folder / TEST, rows[train:])
-        for key, part in features.items():
+        write_rows(folder / self.label_files["train"], rows[:train])
+        write_rows(folder / self.label_files["test"], rows[train:])
+        for modality, part in features.items():
             videos: Iterator[NDArray] = (part.video(i).numpy() for i in range(len(part)))
-            if key == "visual":
-                videos = (_two_crops(clips, rng) for clips in videos)
-            write_videos(folder / FOLDERS[key], sheet.names, videos)
+            if modality == "visual":
+                videos = (_two_views(clips, rng) for clips in videos)
+            write_videos(folder / FOLDERS[modality], sheet.names, videos)
+
+    def _examples(self, path: Path, target: str) -> list[Example]:
+        examples = []
+        for row in read_rows(path):
+            row.require_columns(self.columns)
+            values = {column: row.number(i, column) for i, column in enumerate(self.columns) if i > 0}
+            if values["factor"] <= 0:
+                raise DataError(f"{row.where} has the factor {values['factor']:g}: a factor is greater than zero")
+            label = self._label(target, values[target], values["factor"], where=row.where)
+            examples.append(Example(row.fields[0], label, row.where))
+        return examples
+
+    def _label(self, target: str, score: float, factor: float, *, where: str) -> float:
+        """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
+        value = score / factor if target == "PCS" else score
+        meaning = "PCS / factor" if target == "PCS" else target
+        return scaled(value, self.scales[target], meaning=meaning, where=where)
 
 
-def _two_crops(clips: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Two different crops (T, 2, D) of every clip, on the simulator's grid, with exactly the clip as their mean."""
+def _two_views(clips: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Two different views (T, 2, D) of every clip, on the simulator's grid, with exactly the clip as their mean."""
     apart = np.rint(0.3 * GRID * rng.standard_normal(clips.shape, dtype=np.float32)) / np.float32(GRID)
     return np.stack([clips + apart, clips - apart], axis=1)
-
-
-def _label(target: str, score: float, factor: float, *, where: str) -> float:
-    """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
-    value = score / factor if target == "PCS" else score
-    meaning = "PCS / factor" if target == "PCS" else target
-    return scaled(value, SCALES[NAME][target], meaning=meaning, where=where)
-
-
-def _examples(path: Path, target: str) -> list[Example]:
-    examples = []
-    for line in read_lines(path):
-        line.want(COLUMNS)
-        row = {meaning: line.real(column, meaning) for column, meaning in enumerate(COLUMNS) if column > 0}
-        if row["factor"] <= 0:
-            raise DataError(f"{line.where} has the factor {row['factor']:g}: a factor is greater than zero")
-        label = _label(target, row[target], row["factor"], where=line.where)
-        examples.append(Example(line.cells[0], label, line.where))
-    return examples

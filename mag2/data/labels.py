@@ -1,4 +1,4 @@
-"""Label files: rows of plain text, each of which knows where it stands."""
+"""Label files: rows of plain text that know their file and line, and the labelled videos made of them."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from mag2.data.errors import DataError
 
+__all__ = ["Example", "LabelRow", "read_rows", "require_labels", "require_unique_names", "scaled"]
+
 
 @dataclass(frozen=True)
 class Example:
-    """One labelled video: its name, its label in [0, 1], and the file and line that say so."""
+    """One labelled video: its name, its label in [0, 1], and the file and line of the label, for errors."""
 
     name: str
     label: float
@@ -18,29 +20,29 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of a label file, split at white space."""
+class LabelRow:
+    """One row of a label file, split at white space; lines are counted from 1."""
 
     path: Path
-    number: int
-    cells: tuple[str, ...]
+    line: int
+    fields: tuple[str, ...]
 
     @property
     def where(self) -> str:
-        """File and line, for the reader of an error."""
-        return f"{self.path} line {self.number}"
+        """File and line, for errors."""
+        return f"{self.path} line {self.line}"
 
-    def want(self, columns: Sequence[str]) -> None:
+    def require_columns(self, columns: Sequence[str]) -> None:
         """Raise DataError unless the row has exactly these columns."""
-        if len(self.cells) != len(columns):
+        if len(self.fields) != len(columns):
             raise DataError(
-                f"{self.where} has {len(self.cells)} columns where {len(columns)} are wanted: "
+                f"{self.where} has {len(self.fields)} columns where {len(columns)} are wanted: "
                 f"{' '.join(columns)}, separated by white space"
             )
 
-    def real(self, column: int, meaning: str) -> float:
+    def number(self, column: int, meaning: str) -> float:
         """The finite number in that column; DataError where there is none."""
-        text = self.cells[column]
+        text = self.fields[column]
         try:
             value = float(text)
         except ValueError:
@@ -50,8 +52,17 @@ class Line:
         return value
 
 
-def read_lines(path: Path) -> list[Line]:
-    """The rows of a label file that are not blank; DataError where the file is missing, no text or empty."""
+def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
+    """The rows of a label file that are not blank.
+
+    Args:
+        path: the file.
+        optional_header: whether a header line may stand above the rows. The first line is one where none of its
+            fields has a digit, and none but the first is a number.
+
+    Raises:
+        DataError: the file is missing, no text, or without rows.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")  # -sig: an editor's byte order mark is not part of a name
     except FileNotFoundError:
@@ -61,10 +72,14 @@ def read_lines(path: Path) -> list[Line]:
         raise DataError(f"{path} line {line} is not UTF-8 text: save the label file as plain text") from None
     except OSError as fault:
         raise DataError(f"the label file {path} cannot be read ({fault.strerror}): give a text file") from None
-    lines = [Line(path, number, tuple(row.split())) for number, row in enumerate(text.split("\n"), 1) if row.strip()]
-    if not lines:
+    rows = [LabelRow(path, line, tuple(row.split())) for line, row in enumerate(text.split("\n"), 1) if row.strip()]
+    if not rows:
         raise DataError(f"the label file {path} has no rows: one row per video is wanted")
-    return lines
+    if optional_header and _is_header(rows[0].fields):
+        rows = rows[1:]
+        if not rows:
+            raise DataError(f"the label file {path} has a header and no rows: one row per video is wanted")
+    return rows
 
 
 def scaled(value: float, scale: float, *, meaning: str, where: str) -> float:
@@ -74,7 +89,19 @@ def scaled(value: float, scale: float, *, meaning: str, where: str) -> float:
     return value / scale
 
 
-def want_unique_names(train: Sequence[Example], test: Sequence[Example]) -> None:
+def require_labels(examples: Sequence[Example], split: str) -> None:
+    """Raise DataError where a split, named so in the error, has no videos, or a label that lies outside [0, 1]."""
+    if not examples:
+        raise DataError(f"{split} has no videos: label one or more")
+    for example in examples:
+        if not 0 <= example.label <= 1:
+            raise DataError(
+                f"{example.where} gives {example.name!r} the label {example.label!r}, outside 0 to 1: "
+                f"divide the score by its scale"
+            )
+
+
+def require_unique_names(train: Sequence[Example], test: Sequence[Example]) -> None:
     """Raise DataError where a name stands twice in a split, or in both."""
     seen: dict[str, str] = {}
     for split in (train, test):
@@ -90,3 +117,17 @@ def want_unique_names(train: Sequence[Example], test: Sequence[Example]) -> None
                     f"{example.where} names {example.name!r} again after {seen[example.name]}: keep one of the rows"
                 )
             seen[example.name] = example.where
+
+
+def _is_header(fields: Sequence[str]) -> bool:
+    has_digit = any(letter.isdigit() for field in fields for letter in field)
+    return not has_digit and not any(map(_is_number, fields[1:]))
+
+
+def _is_number(text: str) -> bool:
+    """Whether it parses; "nan" and "inf" do, so such a line is a row, and `LabelRow.number` refuses it."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -9,15 +9,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mag2.data.features import ClipFeatures, Crops, concatenated_digest, integers
+from mag2.data.features import ClipFeatures, Crops, concatenated_digest, spread, whole_numbers
 from mag2.data.labels import Example
 
+__all__ = [
+    "MODALITIES",
+    "VISION_LANGUAGE",
+    "Batch",
+    "Dataset",
+    "Performances",
+    "assemble",
+    "common_lengths",
+    "crop_starts",
+]
+
 MODALITIES = ("visual", "audio", "flow")
-# Clips in the space of a text encoder: no model scores them, they say which action text a clip is like.
+# Clips in the space of a text encoder: no model scores them. They give the similarity of clips and action texts.
 VISION_LANGUAGE = "vision_language"
 
 
-@dataclass
+@dataclass(repr=False)
 class Batch:
     """A batch of cropped performances.
 
@@ -35,10 +46,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.label)
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
-        """The batch on a device; `dtype` is for the features, the label never gets less than float32.
+    def __repr__(self) -> str:
+        shapes = [f"{name} {tuple(part.shape)}" for name, part in vars(self).items() if part is not None]
+        dtype = str(self.visual.dtype).removeprefix("torch.")
+        return f"Batch({', '.join(shapes)}; {dtype}, {self.visual.device})"
 
-        In half precision two skaters a tenth of a point apart would share one label.
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
+        """The batch on a device; `dtype` is for the features, the label always keeps float32 or more.
+
+        In half precision two skaters a tenth of a point apart would have one label.
         """
         label_dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
         return Batch(
@@ -61,8 +77,8 @@ class Performances:
         names: the videos' names, in the order of the label file.
         label: their labels.
         scale: what the scores were divided by.
-        features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where their lengths differ
-            the video ends with the shortest.
+        features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where the lengths of a video
+            differ, it ends with the shortest.
         clips: T, the length of every crop.
 
     Raises:
@@ -96,9 +112,14 @@ class Performances:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{modality} {width}" for modality, width in self.widths.items())
+        lengths = f"of {spread(self.lengths)} clips, cropped to {self.clips}"
+        return f"Performances({len(self)} videos {lengths}; {widths}; scale {self.scale:g})"
+
     @property
     def widths(self) -> dict[str, int]:
-        """The width of each modality that is there."""
+        """The width of each modality that the split has."""
         return {key: part.width for key, part in self._features.items()}
 
     def batch(
@@ -106,12 +127,15 @@ class Performances:
     ) -> Batch:
         """The performances `index` (B,), cropped to `clips` and padded with zeros at the end.
 
-        With a generator (training) every video starts at a random clip, any start that fills the crop being
-        as likely as any other; without (evaluation) the middle of the video is taken. One start per video
-        serves all its modalities. `clips` is the length that the split was made with, unless given.
+        With a generator (training) every crop starts at a random clip, any start that fills the crop being
+        as likely as any other; without (evaluation) it is the middle of the video. All modalities of a video have one
+        start. `clips` is the length that the split was made with, unless given.
+
+        Raises:
+            ValueError: an index that is no video of the split, or `clips` below 1.
         """
         clips = self.clips if clips is None else clips
-        videos = integers(index)
+        videos = whole_numbers(index)
         if ((videos < 0) | (videos >= len(self))).any():
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {videos.tolist()}")
         crops = Crops(self.lengths, videos, clips, crop_starts(self.lengths[videos], clips, generator).numpy())
@@ -120,14 +144,15 @@ class Performances:
         return Batch(taken["visual"], audio, flow, self.label[torch.from_numpy(videos)], vision_language)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """The two splits of a dataset for one target.
 
-    `simulated` marks numbers that no camera has seen, and must be shown wherever results are.
+    `simulated` marks drawn numbers; every result shows it.
     `fingerprints` are hashes: "videos" of names, labels, lengths, target and crop length, and one of each modality's
-    features. Two datasets that share them give the same batches, so a resumed training can tell whether it is on the
-    data that it began with. A modality that is added later changes none of the others, unless it cuts videos short.
+    features. Two datasets with the same fingerprints give the same batches, so a resumed training knows whether it has
+    the data that it began with. A modality that is added later changes no other fingerprint, unless it cuts videos
+    short.
     """
 
     name: str
@@ -137,10 +162,14 @@ class Dataset:
     simulated: bool
     fingerprints: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        kind = ", simulated" if self.simulated else ""
+        return f"Dataset({self.name}, {self.target}{kind}\n  train: {self.train!r}\n  test:  {self.test!r})"
+
     @property
     def fingerprint(self) -> str:
         """One hash of all `fingerprints`."""
-        return concatenated_digest([f"{part} {print_}" for part, print_ in sorted(self.fingerprints.items())])
+        return concatenated_digest([f"{part} {hash_}" for part, hash_ in sorted(self.fingerprints.items())])
 
 
 def assemble(
@@ -154,7 +183,14 @@ def assemble(
     features: Mapping[str, ClipFeatures],
     simulated: bool = False,
 ) -> Dataset:
-    """Build a dataset from what every loader has: labels per split, and features of train, then of test.
+    """Build a dataset from what every loader has.
+
+    Args:
+        name: the dataset's. target: what it is scored on. scale: what the scores were divided by.
+        clips: the length of every crop.
+        train: the labelled videos of the training split; `test` likewise.
+        features: of each modality, the videos of train followed by those of test.
+        simulated: whether the features were drawn.
 
     Warns once where the modalities of a video differ in length, with the number of such videos.
     """
@@ -170,11 +206,11 @@ def assemble(
             clips=clips,
         )
 
-    seen = [name, target, repr(float(scale)), str(clips), str(border)]
+    hashed = [name, target, repr(float(scale)), str(clips), str(border)]
     for example, length in zip((*train, *test), common_lengths(features).tolist(), strict=True):
-        seen.append(f"{example.name} {example.label!r} {length}")
-    prints = {"videos": concatenated_digest(seen)} | {key: part.digest for key, part in features.items()}
-    return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated, prints)
+        hashed.append(f"{example.name} {example.label!r} {length}")
+    fingerprints = {"videos": concatenated_digest(hashed)} | {key: part.digest for key, part in features.items()}
+    return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated, fingerprints)
 
 
 def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None) -> Tensor:
@@ -182,8 +218,8 @@ def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generat
     slack = torch.from_numpy(np.maximum(lengths - clips, 0))
     if generator is None:
         return slack // 2
-    chance = torch.rand(len(slack), generator=generator, device=generator.device, dtype=torch.float64).cpu()
-    return (chance * (slack + 1)).long()
+    share = torch.rand(len(slack), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    return (share * (slack + 1)).long()
 
 
 def common_lengths(features: Mapping[str, ClipFeatures]) -> NDArray[np.int64]:
@@ -198,5 +234,5 @@ def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures]) -> None:
         warnings.warn(
             f"{int((excess > 0).sum())} of {len(excess)} videos of {name} have {', '.join(features)} "
             f"features of different length (by {excess.max()} clips at most); each ends with its shortest.",
-            stacklevel=4,
+            stacklevel=5,  # the caller of a loader: this, assemble, DatasetSpec.read, the loader, its caller
         )

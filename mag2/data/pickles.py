@@ -1,4 +1,4 @@
-"""A reader of pickled features that cannot be made to run anything."""
+"""A reader of pickled features that runs no code of the file."""
 
 import pickle
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from mag2.data.errors import DataError
+
+__all__ = ["load_pickle"]
 
 # Kinds of numpy numbers and strings that a feature or label file may hold; "O" holds plain values in turn.
 PLAIN_KINDS = "biufcSUO"
@@ -55,7 +57,7 @@ def _load_npy(stream: BinaryIO) -> Any:
 
 
 class _RefusalError(Exception):
-    """What a pickle asked for and does not get."""
+    """What a pickle asked for and was refused."""
 
 
 class _Marker:
@@ -65,8 +67,8 @@ class _Marker:
 class _Dtype:
     """A dtype under construction.
 
-    numpy's own `dtype.__setstate__` believes flags that a forged file can set, and would then take bytes for
-    pointers; so only the name and the byte order are taken over.
+    numpy's own `dtype.__setstate__` trusts flags that a forged file can set, and would then read bytes as pointers.
+    So only the name and the byte order are used.
     """
 
     def __init__(self, name: Any, align: Any = False, copy: Any = True):
@@ -136,11 +138,11 @@ for _builtins in ("builtins", "__builtin__"):  # Python 3 and Python 2
 class _PlainUnpickler(pickle._Unpickler):
     """The standard library's Python unpickler, with a fixed list of names and its own way to fill arrays.
 
-    The C unpickler would hand an object's state straight to the object; this one can look at it first.
+    The C unpickler gives an object its state at once; this one checks it first.
     """
 
     def __init__(self, stream: BinaryIO):
-        super().__init__(stream, encoding="latin1")  # so that Python 2's strings of bytes come through
+        super().__init__(stream, encoding="latin1")  # so that Python 2's byte strings can be read
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:

@@ -1,4 +1,4 @@
-"""The raw features of one video, wherever a released layout keeps them."""
+"""The raw features of one video, in any of the released forms: a file of its own, or an entry of a pickled dict."""
 
 import tokenize
 import zipfile
@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mag2.data.errors import DataError
+from mag2.data.labels import Example
 from mag2.data.pickles import load_pickle
+
+__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "map_npy", "mean_over_views"]
 
 
 @dataclass(frozen=True)
-class Source:
-    """One video's raw features of one modality.
+class RawFeatures:
+    """One video's features of one modality, not read yet.
 
     Args:
         name: the video.
-        where: the label file and line that ask for it.
-        file: the file that holds it, alone or among others.
-        load: returns the array, (T, D) or (T, K, D); a memory map where that is possible.
+        where: the label file and line that name it, for errors.
+        file: the file that holds the features, alone or among others.
+        load: returns the array, (T, D) or (T, K, D) with K views of each clip; a memory map where that is possible.
     """
 
     name: str
@@ -35,31 +38,35 @@ class Source:
         return f"{self.file} (video {self.name!r} of {self.where})"
 
 
-def feature_sources(place: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]:
-    """The features of each (name, where): from a pickled dict where the place is a file, else from a folder."""
-    return pickled_sources(place, wanted) if place.is_file() else npy_sources(place, wanted)
+def list_raw_features(path: Path, examples: Sequence[Example]) -> list[RawFeatures]:
+    """The features of each example: from a pickled dict where the path is a file, else from a folder.
+
+    Raises:
+        DataError: the folder, or a file in it, does not exist. A pickled dict is not opened yet.
+    """
+    return _in_pickled_dict(path, examples) if path.is_file() else _in_folder(path, examples)
 
 
-def npy_sources(folder: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]:
-    """One `<folder>/<name>.npy` for each (name, where); DataError where a folder or a file is missing."""
+def _in_folder(folder: Path, examples: Sequence[Example]) -> list[RawFeatures]:
+    """One `<folder>/<name>.npy` for each example."""
     if not folder.is_dir():
         raise DataError(f"there is no feature folder {folder}: put the features there or name their folder")
-    sources = []
-    for name, where in wanted:
-        file = folder / f"{name}.npy"
+    raw = []
+    for example in examples:
+        name, where, file = example.name, example.where, folder / f"{example.name}.npy"
         if not file.is_file():
             raise DataError(f"{where} names {name!r} but there is no {file}: add the features or drop the row")
-        sources.append(Source(name, where, file, lambda file=file: map_npy(file)))  # type: ignore[misc]
-    return sources
+        raw.append(RawFeatures(name, where, file, lambda file=file: map_npy(file)))  # type: ignore[misc]
+    return raw
 
 
-def pickled_sources(file: Path, wanted: Sequence[tuple[str, str]]) -> list[Source]:
-    """One entry of a pickled dict, name -> array, for each (name, where).
+def _in_pickled_dict(file: Path, examples: Sequence[Example]) -> list[RawFeatures]:
+    """One entry of a pickled dict, name -> array, for each example.
 
-    The file is read when the first array is asked for, and stays in memory as long as any of the sources does.
+    The file is read with the first array, and stays in memory as long as any of these features does.
     """
     videos = _PickledVideos(file)
-    return [Source(name, where, file, partial(videos.find, name, where)) for name, where in wanted]
+    return [RawFeatures(each.name, each.where, file, partial(videos.find, each.name, each.where)) for each in examples]
 
 
 class _PickledVideos:
@@ -105,54 +112,58 @@ def map_npy(file: Path) -> NDArray:
     return array
 
 
-def want_shapes(sources: Sequence[Source]) -> tuple[list[int], int]:
-    """Check every array's kind and shape without reading its numbers; returns the lengths and the width."""
-    shapes = [load(source).shape for source in sources]
+def check_shapes(raw: Sequence[RawFeatures]) -> tuple[list[int], int]:
+    """The lengths of all videos, and the width of their features, without reading the numbers.
+
+    Raises:
+        DataError: an array cannot be features, or is of another width than the others.
+    """
+    shapes = [_checked(each).shape for each in raw]
     widths = Counter(shape[-1] for shape in shapes)
     usual, _ = widths.most_common(1)[0]
-    for source, shape in zip(sources, shapes, strict=True):
+    for each, shape in zip(raw, shapes, strict=True):
         if shape[-1] != usual:
-            example = sources[[shape[-1] for shape in shapes].index(usual)]
+            example = raw[[shape[-1] for shape in shapes].index(usual)]
             raise DataError(
-                f"{source} has features of width {shape[-1]} where {example} and others have {usual}: "
+                f"{each} has features of width {shape[-1]} where {example} and others have {usual}: "
                 f"extract all videos with one network"
             )
     return [shape[0] for shape in shapes], usual
 
 
-def load(source: Source) -> NDArray:
-    """The raw array, checked for kind and shape; DataError where it cannot be features."""
-    try:
-        raw = source.load()
-    except DataError:  # it says all there is to say
-        raise
-    except OSError as fault:
-        raise DataError(f"{source} cannot be read ({fault.strerror or 'damaged'}): extract it again") from fault
-    except ValueError as fault:
-        raise DataError(f"{source} {fault}: save one numeric array per video with numpy.save") from fault
-    if raw.dtype.kind not in "fiu":
-        raise DataError(f"{source} holds {raw.dtype} where numbers are wanted: save features as float32")
-    if raw.ndim not in (2, 3):
-        raise DataError(
-            f"{source} has shape {raw.shape} where (clips, width) or (clips, crops, width) is wanted: reshape it"
-        )
-    if 0 in raw.shape:
-        raise DataError(f"{source} is empty, with shape {raw.shape}: extract its features again or drop the row")
-    return raw
-
-
-def averaged(source: Source) -> NDArray[np.float32]:
-    """The clips of one video (T, D) in float32, crops averaged; DataError where a number is not finite."""
-    raw = load(source)
-    if raw.ndim == 3:
+def mean_over_views(raw: RawFeatures) -> NDArray[np.float32]:
+    """The clips of one video (T, D) in float32, views averaged; DataError where a number is not finite."""
+    array = _checked(raw)
+    if array.ndim == 3:
         # Half precision is summed in float32, double in double.
-        raw = raw.mean(axis=1, dtype=np.promote_types(raw.dtype, np.float32))
+        array = array.mean(axis=1, dtype=np.promote_types(array.dtype, np.float32))
     with np.errstate(over="ignore"):
-        clips = np.ascontiguousarray(raw, dtype=np.float32)
+        clips = np.ascontiguousarray(array, dtype=np.float32)
     finite = np.isfinite(clips)
     if not finite.all():
         first = int(np.argmin(finite.all(axis=1)))
         raise DataError(
-            f"{source} has NaN or infinite features, first in clip {first}: extract its features again or drop the row"
+            f"{raw} has NaN or infinite features, first in clip {first}: extract its features again or drop the row"
         )
     return clips
+
+
+def _checked(raw: RawFeatures) -> NDArray:
+    """The array, of a kind and shape that features can have; else DataError."""
+    try:
+        array = raw.load()
+    except DataError:  # it is complete
+        raise
+    except OSError as fault:
+        raise DataError(f"{raw} cannot be read ({fault.strerror or 'damaged'}): extract it again") from fault
+    except ValueError as fault:
+        raise DataError(f"{raw} {fault}: save one numeric array per video with numpy.save") from fault
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{raw} holds {array.dtype} where numbers are wanted: save features as float32")
+    if array.ndim not in (2, 3):
+        raise DataError(
+            f"{raw} has shape {array.shape} where (clips, width) or (clips, crops, width) is wanted: reshape it"
+        )
+    if 0 in array.shape:
+        raise DataError(f"{raw} is empty, with shape {array.shape}: extract its features again or drop the row")
+    return array

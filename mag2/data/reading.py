@@ -1,4 +1,4 @@
-"""What the loaders share: finding features and storing them, header lines, and telling simulated data from real."""
+"""Find the features of a dataset, read them through the store, and recognise files of a simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,75 +8,73 @@ from torch import Tensor
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
-from mag2.data.labels import Example, Line, read_lines
+from mag2.data.labels import Example
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.data.raw_features import Source, averaged, feature_sources, map_npy
-from mag2.data.store import default_places, short_hash, stored
-from mag2.data.targets import TARGETS
+from mag2.data.raw_features import RawFeatures, list_raw_features, map_npy, mean_over_views
+from mag2.data.store import default_cache_folders, short_hash, stored_features
 
-# A folder with this file was written by the simulator; its results must not pass for real ones.
+__all__ = [
+    "SIMULATED",
+    "Locations",
+    "find_features",
+    "is_simulated",
+    "listed",
+    "read_clips",
+    "read_features",
+    "require_folder",
+]
+
+# The simulator writes this file into its folders; their results must not pass for real ones.
 SIMULATED = "SIMULATED.txt"
 
 # Modalities that a dataset may lack.
 OPTIONAL = ("flow", VISION_LANGUAGE)
 
-# Where features may lie: a folder, a file, or several of which the first that is there is taken.
-Places = str | Path | Sequence[str | Path]
+# Where features lie: a folder, a file, or several of which the first that exists is taken.
+Locations = str | Path | Sequence[str | Path]
 
 
-def want_target(dataset: str, target: str) -> None:
-    """Raise DataError unless the dataset is scored on that target."""
-    if target not in TARGETS[dataset]:
-        raise DataError(f"{dataset} has no target {target!r}: choose one of {', '.join(TARGETS[dataset])}")
-
-
-def want_folder(folder: Path, *labels: str | Path) -> None:
-    """Raise DataError unless the folder is there."""
+def require_folder(folder: Path, *labels: str | Path) -> None:
+    """Raise DataError unless the folder exists."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: give the one that holds {' and '.join(map(str, labels))}")
 
 
-def labelled_rows(path: Path) -> list[Line]:
-    """The rows of a label file whose header line may be left out: a first line without a digit or a number."""
-    rows = read_lines(path)
-    first = rows[0].cells
-    if not any(letter.isdigit() for cell in first for letter in cell) and not any(map(_is_number, first[1:])):
-        rows = rows[1:]
-    if not rows:
-        raise DataError(f"the label file {path} has a header and no rows: one row per video is wanted")
-    return rows
+def listed(locations: Locations) -> list[Path]:
+    """One or several locations as a list."""
+    return [Path(each) for each in ([locations] if isinstance(locations, str | Path) else locations)]
 
 
-def find_features(folder: Path, modalities: Mapping[str, Places | None]) -> dict[str, Path]:
-    """The place of each modality's features, as it was given: relative to the folder or absolute.
+def find_features(folder: Path, modalities: Mapping[str, Locations | None]) -> dict[str, Path]:
+    """The location of each modality's features that exists, as it was given: relative to the folder or absolute.
 
-    A modality given as None is left out, and so are flow and vision_language where nothing is found.
+    A modality given as None is left out. So are flow and vision_language where nothing exists.
 
     Raises:
-        DataError: another modality is not there.
+        DataError: another modality has no location that exists.
     """
     found = {}
-    for key, places in modalities.items():
-        if places is None:
+    for modality, locations in modalities.items():
+        if locations is None:
             continue
-        choices = [Path(place) for place in ([places] if isinstance(places, str | Path) else places)]
-        there = [place for place in choices if (folder / place).exists()]
-        if there:
-            found[key] = there[0]
-        elif key not in OPTIONAL:
-            tried = " or ".join(str(folder / place) for place in choices)
+        choices = listed(locations)
+        existing = [path for path in choices if (folder / path).exists()]
+        if existing:
+            found[modality] = existing[0]
+        elif modality not in OPTIONAL:
+            tried = " or ".join(str(folder / path) for path in choices)
             raise DataError(
-                f"there is no feature folder or file {tried}: put the {key} features there or name their place"
+                f"there is no feature folder or file {tried}: put the {modality} features there or name their place"
             )
     return found
 
 
 def read_features(
     folder: Path,
-    places: Mapping[str, Path],
+    locations: Mapping[str, Path],
     examples: Sequence[Example],
     *,
-    stem: str,
+    store_name: str,
     cache: str | Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, ClipFeatures]:
@@ -84,53 +82,44 @@ def read_features(
 
     Args:
         folder: the dataset's; the store lies in it unless `cache` names another.
-        places: of each modality, as `find_features` gives them.
+        locations: of each modality, as `find_features` gives them.
         examples: the videos, in the order to keep.
-        stem: what the names of the stores begin with; two datasets in one folder need two.
+        store_name: how the names of the stores begin. Two datasets in one folder need two.
         cache: folder of the store, or None.
         progress: called with the number of videos that are ready, counted once for each modality, and their total.
 
     Raises:
         DataError: one sentence naming the file and line at fault.
     """
-    wanted = [(example.name, example.where) for example in examples]
-    sources = {key: feature_sources(folder / place, wanted) for key, place in places.items()}
-    stores = default_places(folder) if cache is None else [Path(cache)]
+    raw = {modality: list_raw_features(folder / path, examples) for modality, path in locations.items()}
+    folders = default_cache_folders(folder) if cache is None else [Path(cache)]
     features: dict[str, ClipFeatures] = {}
 
-    def tell(ready: int) -> None:
+    def report(ready: int) -> None:
         if progress is not None:
-            progress(len(features) * len(wanted) + ready, len(sources) * len(wanted))
+            progress(len(features) * len(examples) + ready, len(raw) * len(examples))
 
-    for key, place in places.items():
-        # Two sets of features in two places do not displace each other's store, nor do two folders that share one.
-        where = place if cache is None else (folder / place).resolve()
-        name = f"{stem}-{key}-{short_hash(str(where))}"
-        features[key] = stored(sources[key], stem=name, places=stores, progress=tell)
+    for modality, path in locations.items():
+        # The name has a hash of the location: features in two locations have two stores, also where two datasets
+        # share one cache folder.
+        location = path if cache is None else (folder / path).resolve()
+        name = f"{store_name}-{modality}-{short_hash(str(location))}"
+        features[modality] = stored_features(raw[modality], name=name, folders=folders, progress=report)
     return features
 
 
-def is_simulated(folder: Path, places: Iterable[str | Path]) -> bool:
-    """Whether the simulator wrote the folder, or one that any of the features or labels lie in."""
-    paths = [folder / place for place in places]
-    paths += [path.resolve() for path in paths]  # what is linked lies elsewhere
+def is_simulated(folder: Path, files: Iterable[str | Path]) -> bool:
+    """Whether the simulator wrote the folder, or one that any of the feature or label files lie in."""
+    paths = [folder / file for file in files]
+    paths += [path.resolve() for path in paths]  # a link's target lies in another folder
     near = {folder, *paths, *(path.parent for path in paths)}
     return any((path / SIMULATED).is_file() for path in near)
-
-
-def _is_number(text: str) -> bool:
-    """nan and inf are numbers, and for the row to refuse."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def read_clips(file: str | Path) -> Tensor:
     """The features of one video, in a `.npy` (T, D) or (T, K, D), as a batch of one (1, T, D) float32; K is averaged.
 
-    For features of your own, CLIP's of a video say, that belong to no dataset.
+    For features that belong to no dataset, CLIP's of a video of your own for example.
 
     Raises:
         DataError: no such file, or no finite features in it; one sentence.
@@ -138,5 +127,5 @@ def read_clips(file: str | Path) -> Tensor:
     file = Path(file)
     if not file.is_file():
         raise DataError(f"there is no feature file {file}: give a .npy of one video's clips")
-    clips = averaged(Source(file.stem, "this call", file, lambda: map_npy(file)))
+    clips = mean_over_views(RawFeatures(file.stem, "this call", file, lambda: map_npy(file)))
     return torch.from_numpy(clips)[None]

@@ -1,7 +1,22 @@
 """Training: recipes, one model (`fit`), all its stages (`train`), grids of trainings, and the pages they end in."""
 
-from mag2.training.fit import Epoch, History, Run, fit, measure, predict
+from mag2.training.contract import ContractError, ScoringModel
+from mag2.training.fit import fit
+from mag2.training.history import Epoch, History
+from mag2.training.prediction import measure, predict
 from mag2.training.recipe import Recipe
+from mag2.training.run import Run
 from mag2.training.stages import train
 
-__all__ = ["Epoch", "History", "Recipe", "Run", "fit", "measure", "predict", "train"]
+__all__ = [
+    "ContractError",
+    "Epoch",
+    "History",
+    "Recipe",
+    "Run",
+    "ScoringModel",
+    "fit",
+    "measure",
+    "predict",
+    "train",
+]

@@ -1,49 +1,34 @@
 """The command behind every table: read the data, train the grid, write the page. A table's own file states its rows."""
 
 import argparse
-import importlib.metadata
 import math
-import os
-import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from mag2.data import TARGETS, Dataset
-from mag2.data.performances import VISION_LANGUAGE
 from mag2.saving.atomic_io import write_atomically
-from mag2.training.dataset_providers import Source
-from mag2.training.fit import Epoch, Run
-from mag2.training.grid import Cell, Outcome, read_result, run_grid, stored
-from mag2.training.options import chosen_out, make_parser
+from mag2.training.cells import Cell, Outcome, finished_results, read_result
+from mag2.training.checks import check_device, check_models, check_one_kind
+from mag2.training.dataset_providers import forget_datasets
+from mag2.training.grid import run_grid
+from mag2.training.options import chosen_out, make_parser, model_size
 from mag2.training.recipe import published_epochs
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
-from mag2.training.resolve_args import (
-    asked_datasets,
-    asked_rows,
-    asked_sources,
-    asked_targets,
-    asked_texts,
-    check_device,
-    check_kinds,
-    check_models,
-    fingerprints,
-    inputs_of,
-)
-from mag2.training.run_manifest import claimed
-from mag2.training.stages import train
-from mag2.training.tables import Line, Row, Table, key, parts
+from mag2.training.resolve_args import resolve
+from mag2.training.run_manifest import describe_call, recorded
+from mag2.training.tables import Heading, Table
+from mag2.training.target import Target
+from mag2.training.train_cell import SMALL_BATCH, CellTraining
+
+__all__ = ["main"]
 
 SIMULATED_EPOCHS = 12
-SMALL_BATCH = 16
 
 
 def main(table: Table, arguments: Sequence[str] | None = None) -> int:
@@ -63,133 +48,37 @@ def main(table: Table, arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(table: Table, options: argparse.Namespace) -> int:
-    rows = asked_rows(table, options)
-    sources = asked_sources(table, options)
-    targets = asked_targets(table, options, sources)
+    request = resolve(table, options)
     check_device(options.device)
     # Every fault of the data and of the texts shows here, before anything is written.
-    datasets = asked_datasets(rows, sources, targets)
-    check_kinds(datasets)
-    encoders, settings = asked_texts(options, sources), _settings(table, options, datasets)
-    small = settings["size"] == "small"
-    prints = fingerprints(datasets, encoders)
-    check_models(rows, datasets, encoders, small)
-    epochs = {key(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
+    forget_datasets()  # files may have changed since an earlier call in this process
+    datasets = request.datasets()
+    check_one_kind(datasets.values())
+    settings = _settings(table, options, datasets.values())
+    fingerprints = request.fingerprints(datasets)
+    check_models(request, datasets)
+    epochs = {Target(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
     out = chosen_out(table, options)
-    with claimed(out, settings, prints, _asked(options, rows, epochs)):
-        work = partial(
-            train_cell,
-            rows=rows,
-            sources=sources,
-            encoders=encoders,
-            small=small,
+    with recorded(out, settings, fingerprints, describe_call(options, request, epochs)):
+        work = CellTraining(
+            request=request,
             epochs=epochs,
             device=options.device,
             precision=settings["precision"],
-            compile_model=options.compile,
+            compile=options.compile,
             keep_weights=options.keep_weights,
         )
-        cells = [Cell(row, target, seed) for target in targets for row in rows for seed in options.seeds]
-        outcomes = _watched(cells, rows, work, out, options, epochs)
-        return _report(table, settings, out, outcomes)
+        return _report(table, settings, out, _train(work, out, options))
 
 
-def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
-    """Write and print the page of all that the folder holds, of earlier runs too."""
-    failed = [outcome for outcome in outcomes if outcome.error]
-    lines = [
-        line for row in table.rows for line in (row.line, *(other.line for other in (*row.controls(), *row.weighted())))
-    ]
-    lines = [_unpublished(line) if settings["simulated"] else line for line in lines]
-    done = stored(out)
-    seeds = sorted({cell.seed for cell in done})
-    targets = [key(dataset, target) for dataset in TARGETS for target in TARGETS[dataset]]
-    order = [Cell(line.key, target, seed) for line in lines for target in targets for seed in seeds]
-    shown = [Outcome(cell, done[cell]) for cell in order if cell in done] + failed
-    targets = [target for target in targets if any(outcome.cell.target == target for outcome in shown)]
-    size = (
-        "models of their papers' sizes"
-        if settings["size"] == "paper"
-        else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
-    )
-    notes = page_notes(seeds, shown, size, simulated=settings["simulated"])
-    title = page_title(table.title, targets, simulated=settings["simulated"])
-    page = table_page(title, notes, lines, targets, shown, table.metrics)
-    if table.facts is not None:
-        page += f"\n{table.facts()}\n"
-    write_atomically(results_csv(shown, lines), out / "results.csv")
-    write_atomically(page, out / f"{table.name}.md")
-    print(page)
-    print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
-    if failed:
-        print(f"{len(failed)} of {len(outcomes)} trainings failed; the page says why", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def train_cell(
-    cell: Cell,
-    folder: Path,
-    tick: Callable[[], None],
-    *,
-    rows: Mapping[str, Row],
-    sources: Mapping[str, Source],
-    encoders: Mapping[str, str],
-    small: bool,
-    epochs: Mapping[str, int],
-    device: str,
-    precision: str,
-    compile_model: bool,
-    keep_weights: bool,
-) -> dict[str, Any]:
-    """Train one cell of a table; the same cell gives the same numbers in any process."""
-    row = rows[cell.row]
-    name, target = parts(cell.target)
-    dataset = sources[name].dataset(target, row.features)
-    with torch.random.fork_rng():
-        torch.manual_seed(cell.seed)
-        model = row.build(inputs_of(row, dataset, encoders, small))
-    run = Run(
-        epochs=epochs[cell.target],
-        seed=cell.seed,
-        device=device,
-        precision=precision,
-        compile=compile_model,
-        folder=folder,
-    )
-    # A narrow model on few videos learns by many steps, not by large ones.
-    recipe = replace(row.recipe, batch=SMALL_BATCH) if small else row.recipe
-    history = train(model, dataset, recipe, run, on_epoch=lambda _: tick())
-    if not keep_weights:
-        for checkpoint in folder.rglob("checkpoint.pt"):
-            checkpoint.unlink()
-    return {
-        "last_epoch": _measured(history.last),
-        "best_on_test": _measured(history.best_on_test),
-        "epochs": run.epochs,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "train": len(dataset.train),
-        "test": len(dataset.test),
-        "clips": dataset.train.clips,
-        "texts": encoders[name],
-        "top1": getattr(sources[name], "top1", None) if VISION_LANGUAGE in row.needs else None,
-        "data": _data(dataset, sources[name]),
-        "fingerprint": dataset.fingerprint,
-    }
-
-
-def _watched(
-    cells: Sequence[Cell],
-    rows: Mapping[str, Row],
-    work: Callable,
-    out: Path,
-    options: argparse.Namespace,
-    epochs: Mapping[str, int],
-) -> list[Outcome]:
+def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[Outcome]:
     """Run the grid behind a progress bar that counts epochs, with a line for each cell that ends."""
-    sizes = {c: rows[c.row].stages * epochs[c.target] for c in cells if read_result(c, out) is None}
+    rows, targets = work.request.rows, work.request.targets
+    cells = [Cell(row, target, seed) for target in targets for row in rows for seed in options.seeds]
+    sizes = {c: rows[c.row].stages * work.epochs[c.target] for c in cells if read_result(c, out) is None}
     if len(sizes) < len(cells):
         print(f"{len(cells) - len(sizes)} of {len(cells)} trainings are done already in {out}", file=sys.stderr)
-    lines = [row.line for row in rows.values()]
+    headings = [row.heading for row in rows.values()]
     started, done, outcomes = time.monotonic(), 0, []
     with tqdm(total=sum(sizes.values()), unit="epoch", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
         gpus = 1 if options.device.startswith("cuda") else 0
@@ -203,61 +92,61 @@ def _watched(
             done += sizes[outcome.cell]
             left = (time.monotonic() - started) * (sum(sizes.values()) / done - 1)
             became = outcome.error or f"Spearman {outcome.result['last_epoch']['spearman']:.3f}"  # type: ignore[index]
-            told = f"[{len(outcomes)}/{len(cells)}] {cell_name(lines, outcome)}: {became}; {_minutes(left)} left"
-            tqdm.write(told, file=sys.stderr)
+            line = f"[{len(outcomes)}/{len(cells)}] {cell_name(headings, outcome)}: {became}; {_minutes(left)} left"
+            tqdm.write(line, file=sys.stderr)
     order = {cell: number for number, cell in enumerate(cells)}
     return sorted(outcomes, key=lambda outcome: order[outcome.cell])
 
 
-def _epochs(asked: int | None, dataset: Dataset) -> int:
-    if asked is not None:
-        return asked
+def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
+    """Write and print the page of everything that the folder holds, also from earlier runs."""
+    failed = [outcome for outcome in outcomes if outcome.error]
+    rows = [each for row in table.rows for each in (row, *row.controls(), *row.weighted())]
+    headings = [_unpublished(row.heading) if settings["simulated"] else row.heading for row in rows]
+    finished = finished_results(out)
+    seeds = sorted({cell.seed for cell in finished})
+    targets = [Target(dataset, name) for dataset, names in TARGETS.items() for name in names]
+    order = [Cell(heading.key, target, seed) for heading in headings for target in targets for seed in seeds]
+    shown = [Outcome(cell, finished[cell]) for cell in order if cell in finished] + failed
+    targets = [target for target in targets if any(outcome.cell.target == target for outcome in shown)]
+    size = (
+        "models of their papers' sizes"
+        if settings["size"] == "paper"
+        else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
+    )
+    notes = page_notes(seeds, shown, size, simulated=settings["simulated"])
+    title = page_title(table.title, targets, simulated=settings["simulated"])
+    page = table_page(title, notes, headings, targets, shown, table.metrics)
+    if table.facts is not None:
+        page += f"\n{table.facts()}\n"
+    write_atomically(results_csv(shown, headings), out / "results.csv")
+    write_atomically(page, out / f"{table.name}.md")
+    print(page)
+    print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
+    if failed:
+        print(f"{len(failed)} of {len(outcomes)} trainings failed; the page says why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _epochs(requested: int | None, dataset: Dataset) -> int:
+    if requested is not None:
+        return requested
     return SIMULATED_EPOCHS if dataset.simulated else published_epochs(dataset.name, dataset.target)
 
 
-def _measured(epoch: Epoch) -> dict[str, float]:
-    return {name: getattr(epoch, name) for name in ("epoch", "spearman", "mse", "rl2")}
-
-
-def _settings(table: Table, options: argparse.Namespace, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
-    """What must stay the same for results to stand in one table."""
+def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Dataset]) -> dict[str, Any]:
+    """What all results of one table share."""
     return {
         "table": table.name,
-        "simulated": any(dataset.simulated for dataset in datasets.values()),
+        "simulated": any(dataset.simulated for dataset in datasets),
         "epochs": options.epochs,
-        "size": options.size or ("paper" if options.data else "small"),
+        "size": model_size(options),
         "precision": "bfloat16" if options.bf16 else "float32",
     }
 
 
-def _asked(options: argparse.Namespace, rows: Mapping[str, Row], epochs: Mapping[str, int]) -> dict[str, Any]:
-    """What a call asked for, and all that it takes to ask again."""
-    return {
-        "command": options.command,
-        "data": options.data,
-        "rows": list(rows),
-        "seeds": options.seeds,
-        "epochs": dict(epochs),
-        "device": options.device,
-        "workers": options.workers,
-        "compile": options.compile,
-        "recipes": {key: asdict(row.recipe) for key, row in rows.items()},
-        "versions": {name: importlib.metadata.version(name) for name in ("mag2", "torch", "torch-geometric", "numpy")},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def _data(dataset: Dataset, source: Source) -> str:
-    """What a number was measured on, in the words that stand beside it."""
-    if not dataset.simulated:
-        return dataset.name
-    real = getattr(source, "labels", None) is not None
-    return f"{dataset.name} scores, simulated features" if real else f"simulated {dataset.name}"
-
-
-def _unpublished(line: Line) -> Line:
-    return Line(line.key, line.method, line.variant)
+def _unpublished(heading: Heading) -> Heading:
+    return Heading(heading.key, heading.method, heading.variant)
 
 
 def _minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Where a table's data come from: a folder in a released layout, or the simulator."""
+"""Where a table's datasets come from: a folder of released files, or the simulator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,84 +6,114 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from mag2.data import DATASETS, DataError, Dataset, Simulation, simulate, simulate_fisv
+from mag2.data import DATASETS, DataError, Dataset, DatasetSpec, SimulatableSpec, Simulation, simulate, simulate_fisv
+from mag2.data.performances import MODALITIES
+from mag2.data.reading import Locations
+from mag2.data.simulate import simulatable
 from mag2.texts import TextFeatures
 
-# The kinds of features that Table 6 compares, by their width, and those that the datasets' own folders hold.
-KINDS = {"C3D": 4096, "VGGish": 128, "TF": 768, "AST": 768, "I3D": 1024, "VST": 1024}
-RELEASED_KINDS = {"visual": "VST", "audio": "AST", "flow": "I3D"}
-RELEASED_KINDS_OF = {"FS1000": RELEASED_KINDS | {"visual": "TF"}}
+__all__ = [
+    "EXTRACTOR_WIDTHS",
+    "SIZES",
+    "SIZES_OF",
+    "DatasetProvider",
+    "FolderProvider",
+    "SimulationProvider",
+    "forget_datasets",
+    "read_once",
+    "simulation_provider",
+]
+
+# The networks whose features Table 6 compares, by the width of these, and those of the features as released.
+EXTRACTOR_WIDTHS = {"C3D": 4096, "VGGish": 128, "TF": 768, "AST": 768, "I3D": 1024, "VST": 1024}
+RELEASED_EXTRACTORS = {"visual": "VST", "audio": "AST", "flow": "I3D"}
+RELEASED_EXTRACTORS_OF = {"FS1000": RELEASED_EXTRACTORS | {"visual": "TF"}}
+# Features of an extractor that is not the released one lie in a folder of this name, "_" and the extractor.
 FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
 
 # Simulated for two cores: fewer and shorter videos than the real datasets have; of RG, which is small, as many.
 SIZES: dict[str, Any] = {"clips": 16, "train": 320, "test": 100, "length": (14, 20), "width": 128}
 SIZES_OF: dict[str, dict[str, Any]] = {"RG": {"train": 800, "test": 200}}
-NARROWER = 8  # times than the real features, where kinds of features are compared
-ALIGNED_WIDTH = 384  # of visual features, at least, that are to have the shipped texts' space in them
+NARROWER = 8  # where extractors are compared, simulated features are narrower than the real ones by this factor
+ALIGNED_WIDTH = 384  # least width of visual features that hold the space of the shipped texts
 
 
-class Source(Protocol):
-    """Gives a dataset for one target; `features` says which, where there are several kinds: modality -> kind."""
+class DatasetProvider(Protocol):
+    """Gives a dataset for one target. Providers of equal data are equal; they are sent to every worker."""
 
-    def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset: ...  # noqa: D102
+    @property
+    def spec(self) -> DatasetSpec:
+        """The dataset."""
+
+    def __hash__(self) -> int: ...
+
+    def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
+        """Read or simulate it.
+
+        Args:
+            target: a target of the dataset.
+            extractors: modality -> the network of its features; other modalities are left out. Without any, the
+                dataset's own features.
+        """
 
 
 @dataclass(frozen=True)
-class Released:
-    """A dataset in its released layout in a folder.
+class FolderProvider:
+    """A dataset in a folder of released files.
 
-    Features of another kind than the released ones lie beside them, in a folder of that name: `video_C3D`.
+    Features of another extractor than the released one lie beside them, in a folder of that name: `video_C3D`.
     """
 
-    name: str
+    spec: DatasetSpec
     folder: Path
     clips: int | None = None
 
-    def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset:
+    def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Read it for one target."""
-        options: dict[str, Any] = {} if self.clips is None else {"clips": self.clips}
-        if features:
-            options |= self._places(features)
-        dataset = DATASETS[self.name].read(self.folder, target, **options)
+        dataset = self.spec.read(self.folder, target, clips=self.clips, features=self._locations(extractors))
         if not dataset.simulated:
-            self._check_widths(features, dataset.train.widths)
+            self._check_widths(extractors, dataset.train.widths)
         return dataset
 
-    def _places(self, features: Mapping[str, str]) -> dict[str, str | None]:
-        """The loader's arguments for these kinds of features."""
-        there = DATASETS[self.name].widths
-        missing = [modality for modality in features if modality not in there]
+    def _locations(self, extractors: Mapping[str, str]) -> dict[str, Locations | None]:
+        """Where features lie that are not in the dataset's usual locations."""
+        if not extractors:
+            return {}
+        own = [modality for modality in MODALITIES if modality in self.spec.features]
+        missing = [modality for modality in extractors if modality not in own]
         if missing:
-            raise DataError(f"{self.name} has no {missing[0]} features: choose other rows")
-        places: dict[str, str | None] = {FOLDERS[modality]: None for modality in there if modality not in features}
-        released = RELEASED_KINDS_OF.get(self.name, RELEASED_KINDS)
-        for modality, kind in features.items():
-            own = f"{FOLDERS[modality]}_{kind}"
-            if (self.folder / own).exists():
-                places[FOLDERS[modality]] = own
-            elif released[modality] != kind:
+            raise DataError(f"{self.spec.name} has no {missing[0]} features: choose other rows")
+        locations: dict[str, Locations | None] = {modality: None for modality in own if modality not in extractors}
+        released = RELEASED_EXTRACTORS_OF.get(self.spec.name, RELEASED_EXTRACTORS)
+        for modality, extractor in extractors.items():
+            folder = f"{FOLDERS[modality]}_{extractor}"
+            if (self.folder / folder).exists():
+                locations[modality] = folder
+            elif released[modality] != extractor:
                 raise DataError(
-                    f"there is no folder {self.folder / own}: put the {kind} features there, or choose other rows"
+                    f"there is no folder {self.folder / folder}: put the {extractor} features there, "
+                    f"or choose other rows"
                 )
-        return places
+        return locations
 
-    def _check_widths(self, features: Mapping[str, str], widths: Mapping[str, int]) -> None:
-        for modality, kind in features.items():
-            if widths[modality] != KINDS[kind]:
+    def _check_widths(self, extractors: Mapping[str, str], widths: Mapping[str, int]) -> None:
+        for modality, extractor in extractors.items():
+            width = EXTRACTOR_WIDTHS[extractor]
+            if widths[modality] != width:
                 raise DataError(
-                    f"the {modality} features in {self.folder} are {widths[modality]} wide, {kind} has {KINDS[kind]}: "
-                    f"put {kind} features into {FOLDERS[modality]}_{kind}, or choose other rows"
+                    f"the {modality} features in {self.folder} are {widths[modality]} wide, {extractor} has {width}: "
+                    f"put {extractor} features into {FOLDERS[modality]}_{extractor}, or choose other rows"
                 )
 
 
 @dataclass(frozen=True)
-class Simulated:
-    """A simulated dataset; where `labels` names the folder of the real scores (Fis-V), features alone are simulated.
+class SimulationProvider:
+    """A simulated dataset; where `labels` names the folder of the real scores (Fis-V), only features are simulated.
 
     With `top1` it is aligned: it has vision_language features, which name that share of the actions.
     """
 
-    name: str
+    spec: SimulatableSpec
     clips: int
     train: int
     test: int
@@ -93,32 +123,46 @@ class Simulated:
     labels: Path | None = None
     top1: float | None = None
 
-    def dataset(self, target: str, features: Mapping[str, str] = {}) -> Dataset:
+    def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Simulate it for one target."""
-        return self.simulation(features).dataset(target, clips=self.clips)
+        return self.simulation(extractors).dataset(target, clips=self.clips)
 
-    def simulation(self, features: Mapping[str, str] = {}) -> Simulation:
+    def simulation(self, extractors: Mapping[str, str] = {}) -> Simulation:
         """The simulation itself, made once a process."""
-        widths = {key: KINDS[kind] // NARROWER for key, kind in features.items()}
-        if not features:
-            widths = dict.fromkeys(DATASETS[self.name].widths, self.width)
+        widths = {modality: EXTRACTOR_WIDTHS[name] // NARROWER for modality, name in extractors.items()}
+        if not extractors:
+            widths = dict.fromkeys(self.spec.widths, self.width)
         if self.top1 is not None:
             widths["visual"] = max(widths["visual"], ALIGNED_WIDTH)
         return _simulation(self, tuple(widths.items()))
 
 
 @cache
-def _simulation(source: Simulated, widths: tuple[tuple[str, int], ...]) -> Simulation:
-    layout = DATASETS[source.name]()
-    texts = TextFeatures.for_sport(layout.sport)
-    options: dict[str, Any] = {"length": source.length, "seed": source.seed, "widths": dict(widths)}
-    if source.top1 is not None:
-        options |= {"aligned": True, "top1": source.top1}
-    if source.labels is not None:
-        return simulate_fisv(texts, labels=source.labels, **options)
-    return simulate(texts, layout=layout, train=source.train, test=source.test, **options)
+def _simulation(provider: SimulationProvider, widths: tuple[tuple[str, int], ...]) -> Simulation:
+    texts = TextFeatures.for_sport(provider.spec.sport)
+    options: dict[str, Any] = {"length": provider.length, "seed": provider.seed, "widths": dict(widths)}
+    if provider.top1 is not None:
+        options |= {"aligned": True, "top1": provider.top1}
+    if provider.labels is not None:
+        return simulate_fisv(texts, labels=provider.labels, **options)
+    return simulate(texts, spec=provider.spec, train=provider.train, test=provider.test, **options)
 
 
-def simulated(name: str, **changed: Any) -> Simulated:
+def simulation_provider(name: str, **changed: Any) -> SimulationProvider:
     """The simulated dataset of that name, of a size for two cores unless `changed` says otherwise."""
-    return Simulated(name, **(SIZES | SIZES_OF.get(name, {}) | changed))
+    return SimulationProvider(simulatable(DATASETS[name]), **(SIZES | SIZES_OF.get(name, {}) | changed))
+
+
+def read_once(provider: DatasetProvider, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
+    """`provider.dataset(target, extractors)`, once a process for equal arguments, until `forget_datasets`."""
+    return _read(provider, target, tuple(extractors.items()))
+
+
+def forget_datasets() -> None:
+    """Let `read_once` read everything anew."""
+    _read.cache_clear()
+
+
+@cache
+def _read(provider: DatasetProvider, target: str, extractors: tuple[tuple[str, str], ...]) -> Dataset:
+    return provider.dataset(target, dict(extractors))

@@ -1,4 +1,4 @@
-"""What the command of a table can be told, and where its results go."""
+"""The options of a table's command, and where its results go."""
 
 import argparse
 import os
@@ -11,19 +11,20 @@ import torch
 from mag2.data import DATASETS
 from mag2.training.tables import Table
 
+__all__ = ["chosen_out", "default_out", "make_parser", "model_size"]
+
 
 def make_parser(table: Table) -> argparse.ArgumentParser:
     """The options of a table's command."""
     parser = _Parser(description=f"{table.title}. Without --data it trains on simulated data and says so everywhere.")
-    rows = ", ".join(f"{row.line.key} ({row.line.name})" for row in table.rows)
+    rows = ", ".join(f"{row.heading.key} ({row.heading.name})" for row in table.rows)
     default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in table.targets.items())
     add = parser.add_argument
     add(
         "--data",
         nargs="+",
         metavar="FOLDER",
-        help="folders in the released layouts, DATASET=FOLDER each; without a name it is "
-        f"{next(iter(table.targets))}'s",
+        help=f"folders of released files, DATASET=FOLDER each; without a name it is {next(iter(table.targets))}'s",
     )
     add(
         "--datasets",
@@ -101,20 +102,25 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def default_out(name: str, real: bool) -> Path:
-    """Where the results of a table go unless a folder is given."""
+    """The folder of a table's results unless another is given."""
     return Path("runs") / (name if real else f"{name}-simulated")
 
 
+def model_size(options: argparse.Namespace) -> str:
+    """ "paper" or "small": the requested size, or the one that suits the data."""
+    return options.size or ("paper" if options.data else "small")
+
+
 def chosen_out(table: Table, options: argparse.Namespace) -> Path:
-    """The folder that was asked for, or the table's own."""
-    # Simulated data with features to weigh by are other data.
+    """The requested folder, or the table's own."""
+    # Simulated data with vision_language features are other data: other results.
     usual = default_out(table.name, bool(options.data))
     apart = options.weighted is not None and not options.data
     return options.out or (usual.with_name(f"{usual.name}-weighted") if apart else usual)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")

@@ -10,6 +10,19 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, S
 
 from mag2.published import recipes
 
+__all__ = [
+    "COFINAL_RECIPE",
+    "GDLT_RECIPE",
+    "MBERT_RECIPE",
+    "MIXER_RECIPE",
+    "MLAVL_RECIPE",
+    "PAMFN_RECIPE",
+    "QTD_RECIPE",
+    "SGN_RECIPE",
+    "Recipe",
+    "published_epochs",
+]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -44,16 +57,16 @@ class Recipe:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer over what the model trains.
+        """The optimizer over the parameters that learn.
 
-        A module with an `lr_scale` trains at that share of the rate: a pretrained text tower inside a new model.
+        A module with an `lr_scale` learns at that share of the rate: a pretrained text tower inside a new model.
         """
-        wanted = self._groups(model)
-        # Fused: one pass over all parameters; a loop over hundreds of small ones was a tenth of a small model's step.
+        groups = self._groups(model)
+        # Fused: one pass over all parameters. A loop over hundreds of small ones took a tenth of a small model's step.
         if self.optimizer == "sgd":
-            return torch.optim.SGD(wanted, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+            return torch.optim.SGD(groups, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(wanted, self.lr, weight_decay=self.weight_decay, fused=True)
+        return kind(groups, self.lr, weight_decay=self.weight_decay, fused=True)
 
     def _share(self, part: float) -> float:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * part)) / 2
@@ -66,13 +79,13 @@ class Recipe:
                 by_scale.setdefault(scales.get(parameter, 1.0), []).append(parameter)
         if set(by_scale) <= {1.0}:
             return by_scale.get(1.0, [])
-        # The whole rate first: it is the one that is logged.
+        # The whole rate first: this one is logged.
         return [{"params": by_scale[scale], "lr": scale * self.lr} for scale in sorted(by_scale, reverse=True)]
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
         """The schedule, stepped once an epoch."""
         if self.schedule == "cosine" and len(optimizer.param_groups) > 1:
-            # A floor that is a share of the rate, each group's own.
+            # The floor is a share of each group's own rate.
             return LambdaLR(optimizer, lambda epoch: self._share(epoch / epochs))
         if self.schedule == "cosine":
             return CosineAnnealingLR(optimizer, epochs, eta_min=self.final * self.lr)
@@ -80,7 +93,7 @@ class Recipe:
         return StepLR(optimizer, every, self.gamma)
 
 
-# What each released repository trains with; MLAVL's README also shows lr 1e-2.
+# The settings of each released repository; MLAVL's README also shows lr 1e-2.
 MLAVL_RECIPE = Recipe()
 GDLT_RECIPE = Recipe("sgd", lr=1e-2, batch=32)
 COFINAL_RECIPE = Recipe("sgd", lr=1e-2, batch=32)
@@ -93,7 +106,7 @@ SGN_RECIPE = Recipe("adamw", lr=5e-4, batch=32, grad_clip=2.0)
 
 
 def published_epochs(dataset: str, target: str) -> int:
-    """Epochs of the paper for a target; for the targets that it does not list, those of the longest it does."""
+    """Epochs of the paper for a target; for targets that the paper does not list, its largest number of epochs."""
     known = recipes()
     if (dataset, target) in known:
         return known[dataset, target].epochs

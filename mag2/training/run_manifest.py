@@ -1,41 +1,79 @@
-"""The folder of a table's results: what they are of, how to repeat them, and one run at a time."""
+"""`settings.json` of a table's results: what they depend on, and the calls that made them."""
 
 import contextlib
+import importlib.metadata
 import json
+import os
+import platform
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mag2.saving.atomic_io import alone_in, read_json, write_atomically
+from mag2.training.request import Request
+from mag2.training.target import Target
+
+__all__ = ["describe_call", "recorded"]
 
 
 @contextlib.contextmanager
-def claimed(out: Path, settings: dict[str, Any], prints: Mapping[str, str], asked: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder and add to it how to repeat this run; refuse one of other settings, or where a run is at work."""
+def recorded(
+    out: Path, settings: Mapping[str, Any], fingerprints: Mapping[str, str], call: Mapping[str, Any]
+) -> Iterator[None]:
+    """Hold the folder of results inside a `with`, one run at a time, and add this call to its manifest.
+
+    Args:
+        out: the folder, made where it does not exist.
+        settings: all results of the folder have the same ones. fingerprints: of data and texts, likewise.
+        call: how to repeat this run, as `describe_call` says it.
+
+    Raises:
+        ValueError: the folder has results of other settings, data or texts, or another run holds it.
+    """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder with --out")
     path = out / "settings.json"
-    _check_settings(path, settings, prints)
+    _earlier(path, settings, fingerprints)
     out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        before = _check_settings(path, settings, prints)
-        fingerprints = before.get("fingerprints", {}) | dict(prints)
-        record = {"settings": settings, "fingerprints": fingerprints, "runs": [*before.get("runs", []), asked]}
-        write_atomically(json.dumps(record, indent=1) + "\n", path)
+        before = _earlier(path, settings, fingerprints)
+        known = before.get("fingerprints", {}) | dict(fingerprints)
+        manifest = {"settings": settings, "fingerprints": known, "runs": [*before.get("runs", []), call]}
+        write_atomically(json.dumps(manifest, indent=1) + "\n", path)
         yield
 
 
-def _check_settings(path: Path, settings: dict[str, Any], prints: Mapping[str, str]) -> dict[str, Any]:
-    """What an earlier run left in the file, which must be of the same settings and data."""
+def describe_call(options: Namespace, request: Request, epochs: Mapping[Target, int]) -> dict[str, Any]:
+    """What a call requested, and everything that is needed to repeat it."""
+    return {
+        "command": options.command,
+        "data": options.data,
+        "rows": list(request.rows),
+        "seeds": options.seeds,
+        "epochs": {str(target): count for target, count in epochs.items()},
+        "device": options.device,
+        "workers": options.workers,
+        "compile": options.compile,
+        "recipes": {key: asdict(row.recipe) for key, row in request.rows.items()},
+        "versions": {name: importlib.metadata.version(name) for name in ("mag2", "torch", "torch-geometric", "numpy")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _earlier(path: Path, settings: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """The manifest of earlier runs, of the same settings and data; empty where there is none."""
     if not path.is_file():
         return {}
     before, out = read_json(path, "settings", "fingerprints", "runs"), path.parent
     for name in {**settings, **before["settings"]}:
-        held, wanted = before["settings"].get(name), settings.get(name)
-        if held != wanted:
-            raise ValueError(f"{out} holds results with {name} {held}, this run has {wanted}; give another --out")
+        held, own = before["settings"].get(name), settings.get(name)
+        if held != own:
+            raise ValueError(f"{out} holds results with {name} {held}, this run has {own}; give another --out")
     known = before["fingerprints"]
-    other = [name for name, value in prints.items() if known.get(name, value) != value]
+    other = [name for name, value in fingerprints.items() if known.get(name, value) != value]
     if other:
         raise ValueError(f"{out} holds results of other data, crops or texts ({other[0]}); give another --out")
     return before

@@ -1,4 +1,4 @@
-"""Train a model in all its stages: most have one, PAMFN learns its branches before it fuses them."""
+"""Train a model in all its stages: most have one; PAMFN trains its branches before it fuses them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -6,17 +6,22 @@ from dataclasses import replace
 from torch import nn
 
 from mag2.data import Dataset
-from mag2.training.fit import Epoch, History, Run, fit
+from mag2.training.contract import branches_of
+from mag2.training.fit import fit
+from mag2.training.history import Epoch, History
 from mag2.training.recipe import Recipe
+from mag2.training.run import Run
+
+__all__ = ["stages", "train"]
 
 
 def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules to train, in turn, the model itself last.
+    """The modules to train, in turn, the model itself last, under the name "".
 
-    A model with `branches` (a dict of modules, each called like a model) has these trained first; its
-    `start_fusion()` is called before its own turn.
+    A model with `branches` has these trained first; its `start_fusion()` is called before its own turn
+    (`mag2.training.contract.ScoringModel`).
     """
-    branches = getattr(model, "branches", {})
+    branches = branches_of(model)
     yield from branches.items()
     if branches:
         model.start_fusion()  # type: ignore[operator]
@@ -28,11 +33,11 @@ def train(
     dataset: Dataset,
     recipe: Recipe,
     run: Run,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
 ) -> History:
     """`fit` every stage with the same recipe and number of epochs; the history of the last stage is returned.
 
-    Each earlier stage keeps its checkpoint in a folder of its name inside `run.folder`.
+    Each earlier stage has its checkpoint in a folder of its name inside `run.folder`.
     """
     for name, module in stages(model):
         folder = run.folder and run.folder / name

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,21 +13,23 @@ from mag2.data.performances import VISION_LANGUAGE
 from mag2.published import table
 from mag2.texts import CONTROLS, TextFeatures
 from mag2.training.recipe import Recipe
+from mag2.training.target import AVERAGE, Target
+from mag2.training.text_cache import load_texts
 
-# A target of a dataset is written "FS1000/TES", the average over all targets of one "RG/average".
-AVERAGE = "average"
+__all__ = ["Heading", "ModelInputs", "Row", "Table", "build_weighted", "published"]
+
 CLIP = "open_clip:ViT-B-16/openai"
 METRICS = {"sp": "spearman", "mse": "mse"}  # as the paper's tables name their columns
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of a table: its names and, for real data, what the paper prints: target -> metric -> number."""
+class Heading:
+    """The left side of a row: its names and, for real data, what the paper prints: target -> metric -> number."""
 
     key: str
     method: str
     variant: str = ""
-    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    published: Mapping[Target, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -36,14 +38,14 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ModelInputs:
     """What a row's model is built for.
 
     Attributes:
-        sport: whose texts. widths: of the features, by modality.
-        small: the model is to be narrow, for a first look on a few cores; otherwise it has the size of its paper.
-        control: what to take away from the guidance of the row, None for nothing.
-        encoder: the text encoder whose features are wanted, "shipped" or a name that `TextFeatures.load` knows.
+        sport: a key of `mag2.vocabulary.ACTIONS`. widths: of the features, by modality.
+        small: build a narrow model, for a first look on a few cores; otherwise one of the size of its paper.
+        control: what to take away from the guidance of the row, one of `mag2.texts.CONTROLS`; None for nothing.
+        encoder: the text encoder, "shipped" or a name that `TextFeatures.load` knows.
     """
 
     sport: str
@@ -65,7 +67,7 @@ class Inputs:
 
     @property
     def clip(self) -> str:
-        """The name of a CLIP text encoder: the one that was asked for, or as `tower`."""
+        """The name of a CLIP text encoder: the encoder, or where that is the shipped one, as `tower`."""
         return self.tower if self.encoder == "shipped" else self.encoder
 
 
@@ -74,44 +76,41 @@ class Row:
     """A row of a table.
 
     Attributes:
-        line: its names and what the paper printed.
-        build: makes its model; must be importable by a fresh process.
-        recipe: how it is trained. needs: the features that it cannot do without. stages: how often `fit` runs for it.
-        features: which features, where a dataset has several kinds: modality -> kind (`sources.KINDS`).
+        heading: its names and what the paper printed.
+        build: makes its model; a fresh process can import it.
+        recipe: how it is trained. needs: the modalities that it cannot do without. stages: how often `fit` runs for it.
+        extractors: modality -> the network of its features (`dataset_providers.EXTRACTOR_WIDTHS`); by default those
+            that were released.
         guided: it has a graph, from which a control can take something away. control: what is taken away.
     """
 
-    line: Line
-    build: Callable[[Inputs], nn.Module]
+    heading: Heading
+    build: Callable[[ModelInputs], nn.Module]
     recipe: Recipe
     needs: tuple[str, ...] = ("visual",)
     stages: int = 1
-    features: Mapping[str, str] = field(default_factory=dict)
+    extractors: Mapping[str, str] = field(default_factory=dict)
     guided: bool = False
     control: str | None = None
 
     def weighted(self) -> list["Row"]:
         """The same row once more with edges weighted from outside, unpublished; none where it has no graph."""
-        line = Line(f"{self.line.key}-weighted", self.line.method, f"{self.line.variant} (weighted edges)".strip())
+        heading = self._heading("weighted", "weighted edges")
         built = partial(build_weighted, build=self.build)
         needs = (*self.needs, VISION_LANGUAGE)
-        return [replace(self, line=line, build=built, needs=needs)] if self.guided else []
+        return [replace(self, heading=heading, build=built, needs=needs)] if self.guided else []
 
     def controls(self) -> list["Row"]:
         """The same row once more for each control, unpublished; none where it has no graph."""
-        told = {name: f"({name.replace('_', ' ')})" for name in CONTROLS}
-        return [
-            replace(
-                self,
-                line=Line(f"{self.line.key}-{name}", self.line.method, f"{self.line.variant} {told[name]}".strip()),
-                control=name,
-            )
-            for name in (CONTROLS if self.guided else ())
-        ]
+        names = CONTROLS if self.guided else ()
+        return [replace(self, heading=self._heading(name, name.replace("_", " ")), control=name) for name in names]
+
+    def _heading(self, suffix: str, words: str) -> Heading:
+        return Heading(f"{self.heading.key}-{suffix}", self.heading.method, f"{self.heading.variant} ({words})".strip())
 
 
-def build_weighted(inputs: Inputs, build: Callable[[Inputs], nn.Module]) -> nn.Module:
-    """A row's model whose graphs hear each text as much as the clip resembles it.
+def build_weighted(inputs: ModelInputs, build: Callable[[ModelInputs], nn.Module]) -> nn.Module:
+    """A row's model in whose graphs a clip receives each text with the weight of their similarity.
 
     Raises:
         ValueError: the clips' features in the encoder's space are of another width than its texts.
@@ -125,16 +124,16 @@ def build_weighted(inputs: Inputs, build: Callable[[Inputs], nn.Module]) -> nn.M
     return SimilarityWeighted(build(inputs), texts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table of the paper.
 
     Attributes:
         name: of its files. title: of its page.
         rows: what is compared.
-        targets: dataset -> the targets that are trained unless others are asked for.
+        targets: dataset -> the names of the targets that are trained unless others are requested.
         metrics: what the page shows.
-        facts: a part of the page that no training changes, made by this function; None for no such part.
+        facts: makes a part of the page that no training changes; None for no such part.
     """
 
     name: str
@@ -144,8 +143,11 @@ class Table:
     metrics: tuple[str, ...] = ("spearman", "mse")
     facts: Callable[[], str] | None = None
 
+    def __repr__(self) -> str:
+        return f"Table({self.title!r}, rows {', '.join(row.heading.key for row in self.rows)})"
 
-def published(number: int, dataset: str = "FS1000", **where: str) -> dict[str, dict[str, float]]:
+
+def published(number: int, dataset: str = "FS1000", **where: str) -> dict[Target, dict[str, float]]:
     """What a table of the paper prints in the row with these entries: target -> metric -> number.
 
     Columns of another dataset bear its name ("sp_RG_avg").
@@ -156,7 +158,7 @@ def published(number: int, dataset: str = "FS1000", **where: str) -> dict[str, d
     rows = [row for row in table(number) if all(row[column] == value for column, value in where.items())]
     if len(rows) != 1:
         raise ValueError(f"table {number} has {len(rows)} rows with {where}, 1 is wanted")
-    numbers: dict[str, dict[str, float]] = {}
+    numbers: dict[Target, dict[str, float]] = {}
     for column, value in rows[0].items():
         metric, _, target = column.partition("_")
         if metric in METRICS and target:
@@ -164,24 +166,6 @@ def published(number: int, dataset: str = "FS1000", **where: str) -> dict[str, d
     return numbers
 
 
-def key(dataset: str, target: str) -> str:
-    """How a target is written."""
-    return f"{dataset}/{target}"
-
-
-def parts(written: str) -> tuple[str, str]:
-    """The dataset and the target of what `key` wrote."""
-    dataset, _, target = written.partition("/")
-    return dataset, target
-
-
-@cache
-def load_texts(sport: str, encoder: str, **prompts: Any) -> TextFeatures:
-    """`TextFeatures.load`, once a process: an encoder takes seconds to build, and every row asks for its texts."""
-    return TextFeatures.load(sport, encoder, **prompts)
-
-
-def _target(column: str, dataset: str) -> str:
+def _target(column: str, dataset: str) -> Target:
     name, _, rest = column.rpartition("_")
-    whose: Any = name if name in TARGETS else dataset
-    return key(whose, AVERAGE if rest == "avg" else rest)
+    return Target(name if name in TARGETS else dataset, AVERAGE if rest == "avg" else rest)

@@ -2,27 +2,25 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-Job = TypeVar("Job")
+from mag2.training.cells import Cell
+from mag2.training.process_pool import Ended, Job, error_line
+
+__all__ = ["run_on_ray"]
 
 
-def on_ray(
-    jobs: Sequence[Job],
-    work: Callable[[Job, Callable[[], object]], Any],
-    address: str,
-    *,
-    on_tick: Callable[[], object],
-    gpus: float = 0,
-) -> Iterator[tuple[Job, Any, BaseException | None]]:
-    """Yield (job, what `work(job, tick)` returned, its error), as they end; one core for each job.
+def run_on_ray(
+    cells: Sequence[Cell], job: Job, address: str, *, on_tick: Callable[[], object], gpus: float = 0
+) -> Ended:
+    """Yield (cell, what `job(cell, tick)` returned), as they end; one core for each.
 
     Args:
-        jobs: what `work` takes. work: importable on every machine by the names that it has here.
+        job: every machine can import it by the names that it has here.
         address: "local" for a cluster of this machine alone, "auto" for the one this machine belongs to, or its
             address ("ray://host:10001").
         on_tick: called here for every tick of a job anywhere.
@@ -31,35 +29,35 @@ def on_ray(
     Raises:
         ValueError: Ray is not installed, or there is no cluster at the address.
     """
-    ray = _joined(address)
+    ray = _connected(address)
     try:
         from ray.util.queue import Queue
 
         # The actor of the queue must not take the core of a job.
         ticks = Queue(actor_options={"num_cpus": 0})
         task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_on_one_core)
-        pending = {task.remote(work, job, ticks): job for job in jobs}
+        pending = {task.remote(job, cell, ticks): cell for cell in cells}
         while pending:
             done, _ = ray.wait(list(pending), timeout=0.5)
             for _ in range(ticks.size()):
                 ticks.get()
                 on_tick()
             for reference in done:
-                job = pending.pop(reference)
+                cell = pending.pop(reference)
                 try:
-                    yield job, ray.get(reference), None
+                    yield cell, ray.get(reference)
                 except Exception as error:
-                    yield job, None, error
+                    yield cell, error_line(error)
     finally:
         ray.shutdown()
 
 
-def _on_one_core(work: Callable, job: Any, ticks: Any) -> Any:
+def _on_one_core(job: Job, cell: Cell, ticks: Any) -> str | None:
     torch.set_num_threads(1)
-    return work(job, partial(ticks.put, None))
+    return job(cell, partial(ticks.put, None))
 
 
-def _joined(address: str) -> Any:
+def _connected(address: str) -> Any:
     try:
         import ray
     except ImportError:

@@ -1,0 +1,106 @@
+"""What a dataset says of itself so that it can be simulated: how performances are scored, and which files they fill."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+from mag2.data.features import ClipFeatures
+from mag2.data.spec import DatasetSpec
+
+__all__ = ["GRID", "MARK_NOISE", "ScoreSheet", "SimulatableSpec", "by_rank", "noisy", "on_grid"]
+
+# Simulated features lie on this grid, on which adding and averaging two views is exact in float32.
+GRID = 4096.0
+
+# How a mark strays from the quality that it is for, in standard deviations of that quality.
+MARK_NOISE = 0.3
+
+
+@dataclass(frozen=True, repr=False)
+class ScoreSheet:
+    """The scores of simulated videos, as the label files of a simulation have them.
+
+    Attributes:
+        names: of n videos, those for training first.
+        scores: n numbers for each column of the label files.
+        performance_of: (n,) integers, which of the n drawn performances each video shows; None: video i shows
+            performance i.
+        real: the scores and the split are those of real videos.
+    """
+
+    names: list[str]
+    scores: dict[str, list[float]]
+    performance_of: NDArray[np.int64] | None = None
+    real: bool = False
+
+    def __repr__(self) -> str:
+        return f"ScoreSheet({len(self.names)} videos, {', '.join(self.scores)}{', real' if self.real else ''})"
+
+
+class SimulatableSpec(DatasetSpec):
+    """A dataset that `mag2.data.simulate` can draw.
+
+    Attributes:
+        length: fewest and most clips of a simulated video by default.
+        widths: of its features, by modality; those of the released features.
+        variants: names of the ways in which its files can be written, the default first.
+    """
+
+    length: ClassVar[tuple[int, int]]
+    widths: ClassVar[Mapping[str, int]]
+    variants: ClassVar[tuple[str, ...]] = ("files",)
+
+    @abstractmethod
+    def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
+        """Score n performances by their technical (n,) and component (n,) quality; `train` videos are for training."""
+
+    @abstractmethod
+    def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
+        """The label in [0, 1] that `read_labels` would give a video with these scores; `where` is for errors."""
+
+    def videos(self, sheet: ScoreSheet, target: str) -> list[int]:
+        """The videos that are scored on a target; all of them, unless targets have videos of their own."""
+        return list(range(len(sheet.names)))
+
+    @abstractmethod
+    def write(
+        self,
+        folder: Path,
+        sheet: ScoreSheet,
+        features: Mapping[str, ClipFeatures],
+        *,
+        train: int,
+        variant: str,
+        rng: np.random.Generator,
+    ) -> None:
+        """Write labels and features; `read` gives exactly these."""
+
+
+def by_rank(values: NDArray, span: tuple[float, float, float, float]) -> list[float]:
+    """The values' ranks as quantiles of low + (high - low) Beta(a, b), to two decimals as judges publish."""
+    low, high, a, b = span
+    rank = np.empty(len(values))
+    rank[np.argsort(values, kind="stable")] = np.arange(len(values))
+    quantile = betaincinv(a, b, (rank + 0.5) / len(values))
+    # Python's round gives the float nearest to the decimal, which is the float that its text parses to.
+    return [round(float(value), 2) for value in low + (high - low) * quantile]
+
+
+def noisy(values: NDArray, noise: float, rng: np.random.Generator) -> NDArray:
+    """The values as a judge sees them: with normal noise of `noise` times their standard deviation."""
+    return values + noise * values.std() * rng.standard_normal(len(values))
+
+
+def on_grid(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows themselves, rounded to the grid in place."""
+    rows *= GRID
+    np.rint(rows, out=rows)
+    rows /= GRID
+    rows += 0  # -0.0 becomes 0.0, as it would when two views are averaged
+    return rows

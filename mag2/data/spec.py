@@ -1,0 +1,160 @@
+"""What a dataset is to the loaders: its scores, its files, and how its labels are read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from mag2.data.errors import DataError
+from mag2.data.labels import Example, require_labels, require_unique_names
+from mag2.data.performances import MODALITIES, VISION_LANGUAGE, Dataset, assemble
+from mag2.data.reading import (
+    Locations,
+    find_features,
+    is_simulated,
+    listed,
+    read_features,
+    require_folder,
+)
+from mag2.published import recipes
+
+__all__ = ["DatasetSpec", "published_scales"]
+
+
+class DatasetSpec(ABC):
+    """One dataset: what it is scored on, where its files lie, and how its labels are read.
+
+    A dataset is one subclass in a file of its own; `mag2.data.register(TheSubclass())` makes it known. Two specs of
+    one class with equal attributes are equal.
+
+    Attributes:
+        name: the dataset's, as tables print it and commands take it.
+        sport: the sport whose action texts belong to it, a key of `mag2.vocabulary.ACTIONS`.
+        scales: for each target the number that a score is divided by; the label is then in [0, 1].
+        clips: the length of a crop by default.
+        label_files: the label files by argument name, relative to the dataset's folder.
+        features: for each modality ("visual", "audio", "flow", "vision_language") where its features lie, relative to
+            the folder: a folder of `<name>.npy`, a file of a pickled dict, or several, of which the first that exists
+            is read.
+    """
+
+    name: ClassVar[str]
+    sport: ClassVar[str]
+    scales: ClassVar[Mapping[str, float]]
+    clips: ClassVar[int]
+    label_files: ClassVar[Mapping[str, str]]
+    features: ClassVar[Mapping[str, Locations]]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What the dataset is scored on."""
+        return tuple(self.scales)
+
+    @abstractmethod
+    def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
+        """The labelled videos of train and of test.
+
+        Args:
+            files: of `label_files`, as whole paths.
+            target: one of `targets`.
+
+        Raises:
+            DataError: one sentence naming the file and line at fault.
+        """
+
+    def path_of(self, pattern: str | Path, target: str) -> str | Path:
+        """The path that a label file or a location of features stands for, for one target; itself by default."""
+        return pattern
+
+    def store_name(self, target: str) -> str:
+        """How the names of the feature stores begin; targets of different videos need different names."""
+        return "".join(letter for letter in self.name.lower() if letter.isalnum())
+
+    def read(
+        self,
+        folder: str | Path,
+        target: str,
+        *,
+        clips: int | None = None,
+        label_files: Mapping[str, str | Path] | None = None,
+        features: Mapping[str, Locations | None] | None = None,
+        cache: str | Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Dataset:
+        """Read the dataset for one target.
+
+        Labels are checked before any feature is read. Features are read once, into a store that later calls map into
+        memory; the store is rebuilt when a file changes.
+
+        Args:
+            folder: holds the label files and the features, unless said otherwise.
+            target: one of `targets`.
+            clips: the length of every crop; the dataset's own by default.
+            label_files: other files than `self.label_files`, by the same names, relative to `folder` or absolute.
+            features: other locations than `self.features`, likewise; None leaves a modality out. Flow and
+                vision_language that do not exist are left out as well.
+            cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
+                folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
+            progress: called with the number of videos that are ready, counted once for each modality, and their total.
+
+        Raises:
+            DataError: one sentence naming the file and, where there is one, the line at fault.
+        """
+        folder = Path(folder)
+        self.require_target(target)
+        _require_known(f"label file of {self.name}", label_files or {}, self.label_files)
+        _require_known("modality", features or {}, (*MODALITIES, VISION_LANGUAGE))
+        named = {**self.label_files, **(label_files or {})}
+        files = {name: self.path_of(pattern, target) for name, pattern in named.items()}
+        require_folder(folder, *files.values())
+        train, test = self.read_labels({name: folder / path for name, path in files.items()}, target)
+        for split, examples in (("train", train), ("test", test)):
+            require_labels(examples, f"the {split} split of {self.name} for {target}")
+        require_unique_names(train, test)
+        modalities = {**self.features, **(features or {})}
+        found = find_features(folder, {key: self._for_target(value, target) for key, value in modalities.items()})
+        return assemble(
+            self.name,
+            target,
+            scale=self.scales[target],
+            clips=self.clips if clips is None else clips,
+            train=train,
+            test=test,
+            features=read_features(
+                folder, found, [*train, *test], store_name=self.store_name(target), cache=cache, progress=progress
+            ),
+            simulated=is_simulated(folder, [*files.values(), *found.values()]),
+        )
+
+    def feature_paths(self) -> list[str | Path]:
+        """Every file or folder that may hold features, of any target, relative to the dataset's folder."""
+        patterns = [path for locations in self.features.values() for path in listed(locations)]
+        return list(dict.fromkeys(self.path_of(path, target) for path in patterns for target in self.targets))
+
+    def require_target(self, target: str) -> None:
+        """Raise DataError unless the dataset is scored on that target."""
+        if target not in self.targets:
+            raise DataError(f"{self.name} has no target {target!r}: choose one of {', '.join(self.targets)}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}, {self.sport}, targets {', '.join(self.targets)}>"
+
+    def _for_target(self, locations: Locations | None, target: str) -> Locations | None:
+        return locations and [self.path_of(path, target) for path in listed(locations)]
+
+
+def _require_known(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise DataError(f"there is no {kind} {unknown[0]!r}: there are {', '.join(known)}")
+
+
+def published_scales(name: str) -> dict[str, float]:
+    """The scales of a dataset's targets as the paper has them (`mag2/published/recipes.csv`)."""
+    return {target: known.score_scale for (dataset, target), known in recipes().items() if dataset == name}

@@ -1,0 +1,48 @@
+"""Write the files of a simulated dataset."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mag2.data.errors import DataError
+from mag2.data.reading import SIMULATED
+
+__all__ = ["start_folder", "write_pickled", "write_rows", "write_videos"]
+
+
+def start_folder(folder: Path, about: str, feature_paths: Iterable[str | Path]) -> None:
+    """Make a folder for simulated files, say so in it, and remove the features of an older simulation from it.
+
+    Raises:
+        DataError: the folder holds files that no simulation has written.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SIMULATED).is_file():
+        raise DataError(f"{folder} holds other files: give a new or empty folder to the simulation")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SIMULATED).write_text(about, encoding="utf-8")
+    for relative in feature_paths:
+        path = folder / relative
+        for old in [path] if path.is_symlink() or path.is_file() else path.glob("*.npy"):
+            old.unlink()
+        with suppress(OSError):  # no folder, or one with other things in it
+            path.rmdir()
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write the rows of a label file, the fields of a row with a blank between."""
+    path.write_text("".join(" ".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_videos(folder: Path, names: Sequence[str], videos: Iterable[NDArray]) -> None:
+    """Write one `<name>.npy` per video."""
+    folder.mkdir(exist_ok=True)
+    for name, video in zip(names, videos, strict=True):
+        np.save(folder / f"{name}.npy", video)
+
+
+def write_pickled(file: Path, names: Sequence[str], videos: Iterable[NDArray]) -> None:
+    """Write all videos into one file, a dict name -> array as `numpy.save` pickles it."""
+    np.save(file, np.array(dict(zip(names, videos, strict=True)), dtype=object), allow_pickle=True)

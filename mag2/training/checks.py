@@ -1,0 +1,52 @@
+"""Faults that a table's command finds before it trains or writes anything."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+from mag2.data import Dataset
+from mag2.training.request import DatasetKey, Request
+
+__all__ = ["check_device", "check_models", "check_one_kind"]
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that does not exist."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
+
+
+def check_one_kind(datasets: Iterable[Dataset]) -> None:
+    """Refuse simulated beside real data."""
+    kinds = dict.fromkeys((dataset.name, dataset.simulated) for dataset in datasets)
+    if len({simulated for _, simulated in kinds}) > 1:
+        names = ", ".join(f"{name} {'is' if simulated else 'is not'}" for name, simulated in kinds)
+        raise ValueError(f"simulated and real data do not stand in one table, and here {names} simulated")
+
+
+def check_models(request: Request, datasets: Mapping[DatasetKey, Dataset]) -> None:
+    """Build every model once: features or texts that it cannot take show now, and not after hours of other rows."""
+    seen = set()
+    for key, dataset in datasets.items():
+        widths = dataset.train.widths
+        for row in request.rows.values():
+            case = (dataset.name, row.heading.key, *widths.items())
+            if key.extractors != tuple(row.extractors.items()) or case in seen:
+                continue
+            seen.add(case)
+            missing = [modality for modality in row.needs if modality not in widths]
+            if missing:
+                raise ValueError(
+                    f"row {row.heading.key} ({row.heading.name}) needs {missing[0]} features, and {dataset.name} here "
+                    f"has {', '.join(widths)}; add their folder, or choose other rows with --rows"
+                )
+            try:
+                with torch.random.fork_rng():
+                    row.build(request.model_inputs(row, dataset))
+            except ValueError:
+                raise
+            except Exception:  # not a fault of the input: the row's own cells report it, and the others go on
+                continue

@@ -1,0 +1,45 @@
+"""How a training runs, apart from what is trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+__all__ = ["PRECISIONS", "Run", "autocast"]
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training runs, apart from what is trained; only `epochs`, `seed` and `precision` change the numbers.
+
+    Attributes:
+        epochs: how many. seed: of dropout, order and crops; the caller draws the model's initial weights.
+        device: "cpu", "cuda", "cuda:1", ...
+        precision: "float32", or "bfloat16" for autocast.
+        compile: run the model through `torch.compile`.
+        folder: for the checkpoint and `metrics.jsonl`; with None nothing is written.
+        checkpoint_seconds: at most one checkpoint in so many seconds (0: one every epoch).
+    """
+
+    epochs: int
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "float32"
+    compile: bool = False
+    folder: Path | None = None
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing."""
+        if self.epochs < 1:
+            raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """The context in which a model runs at a precision of `PRECISIONS`."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(torch.device(device).type, dtype=dtype, enabled=dtype is not None)

@@ -1,0 +1,87 @@
+"""Train one cell of a table: the same cell gives the same numbers in any process."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mag2.data import Dataset
+from mag2.data.performances import VISION_LANGUAGE
+from mag2.training.cells import Cell
+from mag2.training.dataset_providers import DatasetProvider
+from mag2.training.history import Epoch
+from mag2.training.request import Request
+from mag2.training.run import Run
+from mag2.training.stages import train
+from mag2.training.target import Target
+
+__all__ = ["SMALL_BATCH", "CellTraining"]
+
+SMALL_BATCH = 16
+
+
+@dataclass(frozen=True)
+class CellTraining:
+    """The work of a grid (`mag2.training.grid.Work`): called with a cell, it trains it and returns its result.
+
+    Attributes:
+        request: what the cells are cells of. epochs: for each target.
+        device, precision, compile: as `Run` has them. keep_weights: whether checkpoints stay on disk.
+    """
+
+    request: Request
+    epochs: Mapping[Target, int]
+    device: str
+    precision: str
+    compile: bool
+    keep_weights: bool
+
+    def __call__(self, cell: Cell, folder: Path, tick: Callable[[], object]) -> dict[str, Any]:
+        """Train the cell."""
+        row = self.request.rows[cell.row]
+        dataset = self.request.dataset(row, cell.target)
+        with torch.random.fork_rng():
+            torch.manual_seed(cell.seed)
+            model = row.build(self.request.model_inputs(row, dataset))
+        run = Run(
+            epochs=self.epochs[cell.target],
+            seed=cell.seed,
+            device=self.device,
+            precision=self.precision,
+            compile=self.compile,
+            folder=folder,
+        )
+        # A narrow model on few videos learns by many steps, not by large ones.
+        recipe = replace(row.recipe, batch=SMALL_BATCH) if self.request.small else row.recipe
+        history = train(model, dataset, recipe, run, on_epoch=lambda _: tick())
+        if not self.keep_weights:
+            for checkpoint in folder.rglob("checkpoint.pt"):
+                checkpoint.unlink()
+        provider = self.request.providers[cell.target.dataset]
+        return {
+            "last_epoch": _measured(history.last),
+            "best_on_test": _measured(history.best_on_test),
+            "epochs": run.epochs,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "train": len(dataset.train),
+            "test": len(dataset.test),
+            "clips": dataset.train.clips,
+            "texts": self.request.encoders[cell.target.dataset],
+            "top1": getattr(provider, "top1", None) if VISION_LANGUAGE in row.needs else None,
+            "data": _data(dataset, provider),
+            "fingerprint": dataset.fingerprint,
+        }
+
+
+def _measured(epoch: Epoch) -> dict[str, float]:
+    return {name: getattr(epoch, name) for name in ("epoch", "spearman", "mse", "rl2")}
+
+
+def _data(dataset: Dataset, provider: DatasetProvider) -> str:
+    """The data of a number, in the words that stand beside it."""
+    if not dataset.simulated:
+        return dataset.name
+    real = getattr(provider, "labels", None) is not None
+    return f"{dataset.name} scores, simulated features" if real else f"simulated {dataset.name}"
