@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.masks import blanked, check_some_real
+
 
 def sight_and_sound(
     model: nn.Module, visual: Tensor, audio: Tensor | None, clip_mask: Tensor | None
@@ -33,8 +35,8 @@ def sight_and_sound(
             f"clip_mask is {clip_mask.dtype} {tuple(clip_mask.shape)}; give True or False for each clip, "
             f"{tuple(visual.shape[:2])}"
         )
-    padding = ~clip_mask[..., None]
-    return visual.masked_fill(padding, 0), audio.masked_fill(padding, 0)
+    check_some_real(clip_mask)
+    return blanked(visual, clip_mask), blanked(audio, clip_mask)
 
 
 def at_least_one(**sizes: int) -> None:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.transformer import EncoderLayer
 
 __all__ = ["SharedSpecificContextEncoder", "sinusoidal_code"]
@@ -32,7 +33,9 @@ class SharedSpecificContextEncoder(nn.Module):
 
     def forward(self, clips: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Add its context to every clip."""
-        padding = None if clip_mask is None else ~clip_mask
+        mask = checked_mask(clip_mask, clips.shape[:2])
+        check_some_real(mask)
+        clips, padding = blanked(clips, mask), None if mask is None else ~mask
         return self.encoder(clips, src_key_padding_mask=padding) + clips
 
 

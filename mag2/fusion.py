@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.transformer import DecoderLayer
 from mag2.projection import TokenProjection
 
@@ -36,7 +37,7 @@ class AudioVisualFusion(nn.Module):
         dropout: 0.3 (released training command).
 
     Raises:
-        ValueError: visual and audio differ in shape.
+        ValueError: visual and audio differ in shape; a mask of another shape or type, or without a real clip.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 2, dropout: float = 0.3):
@@ -46,7 +47,7 @@ class AudioVisualFusion(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Fuse; `clip_mask` (B, T) is True where a clip is real."""
-        _check_pair(visual, audio)
+        visual, audio = _checked_pair(visual, audio, clip_mask)
         return self.decoder(visual, audio, **_masks(clip_mask)) + self.clip_wise(visual, audio)
 
 
@@ -74,7 +75,7 @@ class DecoderFusion(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Fuse."""
-        _check_pair(visual, audio)
+        visual, audio = _checked_pair(visual, audio, clip_mask)
         return self.decoder(visual, audio, **_masks(clip_mask))
 
 
@@ -91,7 +92,7 @@ class DualDecoderFusion(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Fuse."""
-        _check_pair(visual, audio)
+        visual, audio = _checked_pair(visual, audio, clip_mask)
         masks = _masks(clip_mask)
         return self.visual_decoder(visual, audio, **masks) + self.audio_decoder(audio, visual, **masks)
 
@@ -111,7 +112,7 @@ class SharedCrossAttentionFusion(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Fuse."""
-        _check_pair(visual, audio)
+        visual, audio = _checked_pair(visual, audio, clip_mask)
         padding = None if clip_mask is None else ~clip_mask
         for attention, norm in zip(self.attention, self.norm, strict=True):
             from_audio, _ = attention(visual, audio, audio, key_padding_mask=padding, need_weights=False)
@@ -150,8 +151,12 @@ def _masks(clip_mask: Tensor | None) -> dict[str, Tensor | None]:
     return {"tgt_key_padding_mask": padding, "memory_key_padding_mask": padding}
 
 
-def _check_pair(visual: Tensor, audio: Tensor) -> None:
+def _checked_pair(visual: Tensor, audio: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both, with zeros where the mask is False."""
     if visual.shape != audio.shape:
         raise ValueError(
             f"fusion wants visual and audio of one shape (B, T, d), got {tuple(visual.shape)} and {tuple(audio.shape)}"
         )
+    mask = checked_mask(clip_mask, visual.shape[:2])
+    check_some_real(mask)
+    return blanked(visual, mask), blanked(audio, mask)

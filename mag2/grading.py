@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mag2.context import sinusoidal_code
 from mag2.fusion import make_decoder
+from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.state_dicts import accept_former_keys
 from mag2.texts import ProjectedTexts, TextFeatures
 
@@ -113,6 +114,9 @@ class PromptGuidedGrading(nn.Module):
         for name, clips in (("fused", fused), ("visual", visual)):
             if clips.dim() != 3 or clips.shape[-1] != self.dim:
                 raise ValueError(f"{name} wants shape (B, T, {self.dim}), got {tuple(clips.shape)}")
+        mask = checked_mask(clip_mask, visual.shape[:2])
+        check_some_real(mask)
+        fused, visual = blanked(fused, mask), blanked(visual, mask)
         queries_av, queries_v = self._queries(audio_visual_grades, grades)
         grades_av = self._decode(queries_av, fused, clip_mask)
         grades_v = self._decode(queries_v, visual, clip_mask)

@@ -21,7 +21,7 @@ class TokenProjection(nn.Module):
         linear: what makes the two maps from their widths; `nn.Linear` by default.
 
     Raises:
-        ValueError: the input is not c wide.
+        ValueError: the input is not c wide, or in training it is one row alone.
     """
 
     def __init__(self, in_dim: int, dim: int, linear: Callable[[int, int], nn.Module] = nn.Linear):
@@ -38,6 +38,10 @@ class TokenProjection(nn.Module):
         if tokens.shape[-1] != self.in_dim:
             raise ValueError(f"this projection takes features {self.in_dim} wide, got {tuple(tokens.shape)}")
         rows = tokens.reshape(-1, self.in_dim)
+        if self.training and len(rows) == 1:
+            raise ValueError(
+                "BatchNorm cannot train on one row: give two or more clips (or texts), or call .eval() to score"
+            )
         rows = self.reduce_norm(self.reduce(rows)).relu()
         return self.expand_norm(self.expand(rows)).view(*tokens.shape[:-1], self.dim)
 

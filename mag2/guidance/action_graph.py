@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from mag2.guidance.message_passing import neighbour_mean
 from mag2.nn.linear import Linear
+from mag2.nn.masks import blanked, checked_mask
 from mag2.nn.modules import is_unmodified
 
-__all__ = ["EdgeWeights", "SageLayer", "action_graph", "check_clips", "clip_rows", "lone_rows", "text_rows"]
+__all__ = ["EdgeWeights", "SageLayer", "action_graph", "checked_clips", "clip_rows", "lone_rows", "text_rows"]
 
 
 class SageLayer(nn.Module):
@@ -133,14 +134,18 @@ class EdgeWeights:
             self.total = (low + high) / 2
 
 
-def check_clips(clips: Tensor, clip_mask: Tensor | None, dim: int) -> None:
-    """Raise a ValueError unless clips are (B, T, d) and the mask, where there is one, is (B, T)."""
+def checked_clips(clips: Tensor, clip_mask: Tensor | None, dim: int) -> Tensor:
+    """The clips (B, T, d); what is not finite where the mask (B, T) is False becomes 0, for the gradients' sake.
+
+    Raises:
+        ValueError: no tensor of that shape and width, or a mask that `checked_mask` refuses.
+    """
     if not isinstance(clips, Tensor):
         raise ValueError(f"clips want a tensor (B, T, {dim}), got a {type(clips).__name__}")
     if clips.dim() != 3 or clips.shape[-1] != dim:
         raise ValueError(f"clips want shape (B, T, {dim}), got {tuple(clips.shape)}")
-    if clip_mask is not None and clip_mask.shape != clips.shape[:2]:
-        raise ValueError(f"clip_mask wants shape {tuple(clips.shape[:2])}, got {tuple(clip_mask.shape)}")
+    mask = checked_mask(clip_mask, clips.shape[:2])
+    return clips if mask is None else clips.masked_fill(~(mask[..., None] | clips.isfinite()), 0)
 
 
 def _other_clips(clips: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -149,7 +154,7 @@ def _other_clips(clips: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tenso
         counts = clips.new_full((*clips.shape[:2], 1), clips.shape[1] - 1)
         return clips.sum(dim=1, keepdim=True) - clips, counts
     real = clip_mask[..., None].to(clips.dtype)
-    kept = clips * real
+    kept = blanked(clips, clip_mask)
     return kept.sum(dim=1, keepdim=True) - kept, real.sum(dim=1, keepdim=True) - real
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mag2.guidance.action_graph import SageLayer, check_clips, clip_rows
+from mag2.guidance.action_graph import SageLayer, checked_clips, clip_rows
 from mag2.nn.dropout import dropout
 from mag2.nn.pretrained import Pretrained
 
@@ -43,7 +43,7 @@ class FoldedGuidance(Pretrained):
 
     def forward(self, clips: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Guide the clips."""
-        check_clips(clips, clip_mask, self.dim)
+        clips = checked_clips(clips, clip_mask, self.dim)
         first = clip_rows(self.conv1, clips, self.text_sum1, self.n_texts, clip_mask)
         first = dropout(first, self.dropout, self.training).relu()
         return clip_rows(self.conv2, first, self.text_sum2, self.n_texts, clip_mask)

@@ -11,7 +11,7 @@ from mag2.guidance.action_graph import (
     EdgeWeights,
     SageLayer,
     action_graph,
-    check_clips,
+    checked_clips,
     clip_rows,
     lone_rows,
     text_rows,
@@ -113,7 +113,7 @@ class ActionGraphGuidance(Pretrained):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """Guide the clips; see the class for shapes."""
-        check_clips(clips, clip_mask, self.dim)
+        clips = checked_clips(clips, clip_mask, self.dim)
         texts = self._text_nodes(texts)
         if edge_weight is not None and (edge_index is not None or not self.closed_form):
             raise ValueError("edge_weight is for the complete graph with 'sage'; leave out edge_index or convolution")
@@ -126,7 +126,7 @@ class ActionGraphGuidance(Pretrained):
 
     def nodes(self, clips: Tensor, texts: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Both node sets after the second layer on the complete graph: clips (B, T, d) and texts (M, d)."""
-        check_clips(clips, None, self.dim)
+        checked_clips(clips, None, self.dim)
         edge_index = action_graph(clips.shape[1], len(texts := self._text_nodes(texts)), device=clips.device)
         if self.closed_form:
             guided, between = self._closed_form(clips, texts, None, None)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mag2.guidance.graph import ActionGraphGuidance
+from mag2.nn.masks import blanked, checked_mask
 
 __all__ = ["GUIDES", "MLPGuidance", "TransformerGuidance", "make_guides"]
 
@@ -29,8 +30,9 @@ class MLPGuidance(nn.Module):
         self.mix = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim))
 
     def forward(self, clips: Tensor, texts: Tensor, *, clip_mask: Tensor | None = None) -> Tensor:
-        """Guide the clips. No clip receives from another one, so the mask changes nothing."""
+        """Guide the clips. No clip receives from another one, so the mask changes no real clip."""
         _check(clips, texts, self.dim)
+        clips = blanked(clips, checked_mask(clip_mask, clips.shape[:2]))  # 0 * nan is nan in a gradient
         return self.mix(torch.cat([clips, texts.mean(dim=0).expand_as(clips)], dim=-1))
 
 
@@ -63,6 +65,7 @@ class TransformerGuidance(nn.Module):
     def forward(self, clips: Tensor, texts: Tensor, *, clip_mask: Tensor | None = None) -> Tensor:
         """Guide the clips."""
         _check(clips, texts, self.dim)
+        clips = blanked(clips, checked_mask(clip_mask, clips.shape[:2]))
         keys = torch.cat([clips, texts.expand(len(clips), *texts.shape)], dim=1)
         padding = None
         if clip_mask is not None:

@@ -10,6 +10,7 @@ from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import FoldedGuidance
+from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.pretrained import Pretrained
 from mag2.projection import TokenProjection
 
@@ -62,7 +63,8 @@ class FoldedMLAVL(Pretrained):
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Score a batch."""
-        audio = self.context(self.project_audio(checked_audio(visual, audio)), clip_mask)
+        visual, audio = checked_features(visual, audio, clip_mask, self.sizes)
+        audio = self.context(self.project_audio(audio), clip_mask)
         visual = self.context(self.project_visual(visual), clip_mask)
         visual = entered(visual, self.guide_visual(visual, clip_mask=clip_mask), self.sizes)
         audio = entered(audio, self.guide_audio(audio, clip_mask=clip_mask), self.sizes)
@@ -87,16 +89,30 @@ def entered(clips: Tensor, guided: Tensor, sizes: Mapping[str, Any]) -> Tensor:
     return clips + guided if sizes.get("residual", False) else guided
 
 
-def checked_audio(visual: Tensor, audio: Tensor | None) -> Tensor:
-    """The audio features, after a look at their shape.
+def checked_features(
+    visual: Tensor, audio: Tensor | None, clip_mask: Tensor | None, sizes: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """The features of both modalities, with zeros where the mask is False.
 
     Raises:
-        ValueError: none are given, or the videos or clips are not as many as the visual ones.
+        ValueError: no audio; features that are no tensor (B, T, width) of the widths that the model was built for;
+            videos or clips that are not as many in both; a mask of another shape or type, or without a real clip.
     """
     if audio is None:
         raise ValueError("MLAVL wants audio features beside the visual ones; for video alone see GDLT, CoFInAl, QTD")
+    for name, features in (("visual", visual), ("audio", audio)):
+        width = sizes[f"{name}_dim"]
+        if not isinstance(features, Tensor):
+            raise ValueError(f"{name} is a {type(features).__name__}; give a tensor (videos, clips, {width})")
+        if features.dim() != 3 or features.shape[-1] != width:
+            raise ValueError(
+                f"{name} is {tuple(features.shape)}, and this model was built for features {width} wide, "
+                f"(videos, clips, {width}); build it with {name}_dim={features.shape[-1] if features.dim() else width}"
+            )
     if visual.shape[:2] != audio.shape[:2]:
         raise ValueError(
             f"visual and audio want as many videos and clips, got {tuple(visual.shape)} and {tuple(audio.shape)}"
         )
-    return audio
+    mask = checked_mask(clip_mask, visual.shape[:2])
+    check_some_real(mask)
+    return blanked(visual, mask), blanked(audio, mask)

@@ -11,7 +11,7 @@ from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance, make_guides
 from mag2.losses import mlavl_loss
-from mag2.mlavl.folded import FoldedMLAVL, checked_audio, entered
+from mag2.mlavl.folded import FoldedMLAVL, checked_features, entered
 from mag2.mlavl.released import THEIR_CLIP, our_weights, released_texts
 from mag2.nn.modules import evaluating
 from mag2.nn.pretrained import Pretrained
@@ -127,7 +127,7 @@ class MLAVL(Pretrained):
         `edge_weight` (B, T, M) weights the edges from texts to clips in both graphs: the action that a clip shows is
         also the one that its music should suit.
         """
-        audio = checked_audio(visual, audio)
+        visual, audio = checked_features(visual, audio, clip_mask, self.sizes)
         # All texts of the sport go through the projection together: one set of statistics for all of them.
         visual_texts, audio_texts, audio_visual_grades, grades = self.owned_texts().split(self.text_sizes)
         graph_texts = audio_texts[: len(visual_texts)] if self.released else audio_texts
