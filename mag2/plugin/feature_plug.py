@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from mag2.plugin.checks import check_shards
 from mag2.plugin.placement import LAYOUTS, Placement
 from mag2.plugin.places import listed
 from mag2.plugin.plug import Hook, Plug
@@ -116,6 +117,7 @@ class FeaturePlug(Plug):
         """Guide what came out."""
         if not self.enabled:
             return None
+        check_shards(self, home)
         item, arguments = self.placement.item, self._arguments(args, kwargs)
         if item is None:
             return self._guided(output, arguments)
@@ -125,6 +127,7 @@ class FeaturePlug(Plug):
         """Guide what goes in."""
         if not self.enabled:
             return None
+        check_shards(self, home)
         item = self.placement.item or 0
         index = self._find(item, args, kwargs)
         if index is None:
@@ -164,6 +167,9 @@ class FeaturePlug(Plug):
         """The mask (B, T) of this call, True where a clip is real."""
         mask = self._argument(self.placement.mask, args, kwargs)
         padding = self._argument(self.placement.padding_mask, args, kwargs)
+        for value in (mask, padding):
+            if value is not None and not isinstance(value, Tensor):
+                raise ValueError(f"{self!r} wants a tensor as its mask, got a {type(value).__name__}")
         if mask is not None:
             return mask.bool()
         # Masks that are added to scores mark padding by a large negative number and what is real by 0.
@@ -192,11 +198,20 @@ class FeaturePlug(Plug):
             )
 
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self._computed(features, arguments)
+        try:
+            guided = self._computed(features, arguments)
+        except Exception:
+            self.failed = self.calls == 0
+            raise
+        self.count()
+        if self.training and torch.is_grad_enabled():
+            watch_training(self)
+        return guided
+
+    def _computed(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
         self._check_features(features)
-        if not torch.compiler.is_compiling():
-            self.calls += 1
-            if self.training and torch.is_grad_enabled():
-                watch_training(self)
         there, back = LAYOUTS[self.placement.layout]
         clips = features.permute(there)
         if (mask := arguments.get("clip_mask")) is not None and mask.shape != clips.shape[:2]:
