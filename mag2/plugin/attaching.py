@@ -162,9 +162,9 @@ def check(model: nn.Module, plugs: Sequence[Plug]) -> list[tuple[nn.Module, Plug
         plug.check(base)
         home = plug.home(base)
         check_home(base, plug, home)
-        there = [other for other in plugs_in(home) or () if other.spot == plug.spot or other.key == plug.key]
-        replaced += [(home, other) for other in there if other.failed]
-        kept = [other for other in there if not other.failed]
+        there = list(plugs_in(home) or ())
+        replaced += [(home, other) for other in there if other.failed and (home, other) not in replaced]
+        kept = [each for each in there if not each.failed and (each.spot == plug.spot or each.key == plug.key)]
         other = next(iter(kept), taken.get((home, plug.spot), taken.get((home, plug.key))))
         if other is not None:
             raise ValueError(f"{other.describe(plug.at or other.at)} sits there already; detach the model first")

@@ -69,7 +69,9 @@ class _Guided(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time: a copy is made from the plain one.
-        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__  # Python 3.10 has no such method
+        state = (
+            self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        )  # Python 3.10 has no such method
         return _empty, (self._plain,), state
 
 

@@ -1,6 +1,7 @@
 """The plug that guides the features that go into a module or come out of it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -115,19 +116,34 @@ class FeaturePlug(Plug):
 
     def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         """Guide what came out."""
-        if not self.enabled:
-            return None
+        return self._run(self._behind, home, args, kwargs, output) if self.enabled else None
+
+    def on_input(self, home: nn.Module, args: tuple, kwargs: dict) -> Any:
+        """Guide what goes in."""
+        return self._run(self._before, home, args, kwargs) if self.enabled else None
+
+    def _run(self, step: Callable[..., Any], home: nn.Module, *call: Any) -> Any:
+        """Guide, and note that it went well or that it never did."""
         check_shards(self, home)
+        if torch.compiler.is_compiling():
+            return step(*call)
+        try:
+            answer = step(*call)
+        except Exception:
+            self.failed = self.calls == 0
+            raise
+        self.count()
+        if self.training and torch.is_grad_enabled():
+            watch_training(self)
+        return answer
+
+    def _behind(self, args: tuple, kwargs: dict, output: Any) -> Any:
         item, arguments = self.placement.item, self._arguments(args, kwargs)
         if item is None:
             return self._guided(output, arguments)
         return put(output, item, self._guided(self._part(output, item), arguments))
 
-    def on_input(self, home: nn.Module, args: tuple, kwargs: dict) -> Any:
-        """Guide what goes in."""
-        if not self.enabled:
-            return None
-        check_shards(self, home)
+    def _before(self, args: tuple, kwargs: dict) -> Any:
         item = self.placement.item or 0
         index = self._find(item, args, kwargs)
         if index is None:
@@ -198,19 +214,6 @@ class FeaturePlug(Plug):
             )
 
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self._computed(features, arguments)
-        try:
-            guided = self._computed(features, arguments)
-        except Exception:
-            self.failed = self.calls == 0
-            raise
-        self.count()
-        if self.training and torch.is_grad_enabled():
-            watch_training(self)
-        return guided
-
-    def _computed(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
         self._check_features(features)
         there, back = LAYOUTS[self.placement.layout]
         clips = features.permute(there)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from mag2.nn.modules import uncompiled
 from mag2.plugin.attaching import Attached, attached, check, insert
+from mag2.plugin.gathering import gathered
 from mag2.plugin.places import joined, paths, submodule
 from mag2.plugin.plug import Plug
-from mag2.plugin.gathering import gathered
 from mag2.plugin.watch import found_idle
 from mag2.plugin.wrappers import base_of, is_adapter, names_of
 from mag2.saving.folders import (
