@@ -146,24 +146,24 @@ class Kept(OutsideHook):
     """A hook behind a module that keeps its features until they are taken: replicas and threads have their own."""
 
     def __init__(self) -> None:
-        self.features: dict[tuple[int, int], Tensor] = {}
+        self.of_thread = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: features of a call that never came to its end are left out."""
-        return {"features": {}}
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.of_thread = threading.local()
 
     def __call__(self, part: nn.Module, args: tuple, output: Any) -> None:
         """Keep the output; torch calls it."""
-        self.features[_caller(part)] = output[0] if isinstance(output, (tuple, list)) else output
+        setattr(self.of_thread, f"of_{id(part)}", output[0] if isinstance(output, (tuple, list)) else output)
 
     def taken(self, part: nn.Module) -> Tensor | None:
         """The features of the last call, which are kept no longer."""
-        return self.features.pop(_caller(part), None)
-
-
-def _caller(part: nn.Module) -> tuple[int, int]:
-    # Compiled code does not read the thread.
-    return id(part), 0 if torch.compiler.is_compiling() else threading.get_ident()
+        features = getattr(self.of_thread, f"of_{id(part)}", None)
+        setattr(self.of_thread, f"of_{id(part)}", None)
+        return features
 
 
 def with_texts(

@@ -77,6 +77,8 @@ def warn_of_axes(plug: Plug, home: nn.Module) -> None:
 def _axes_of(home: nn.Module, side: str) -> nn.Module | None:
     """The module that says `batch_first` for what comes out of, or goes into, a module."""
     while not isinstance(getattr(home, "batch_first", None), bool):
+        if isinstance(home, (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)):
+            return home.self_attn
         if isinstance(home, (nn.TransformerEncoder, nn.TransformerDecoder)):
             items = list(home.layers)
         elif isinstance(home, nn.Sequential):
@@ -91,14 +93,6 @@ def _axes_of(home: nn.Module, side: str) -> nn.Module | None:
 
 def _never_called(base: nn.Module, home: nn.Module) -> str | None:
     """Why a module is never called as module(...), where that can be known."""
-    if type(home).forward is nn.Module.forward and "forward" not in vars(home):
-        kind = type(home).__name__
-        if isinstance(home, (nn.ModuleList, nn.ModuleDict)):
-            return (
-                f"a {kind} is gone through and not called; attach to its items, at '...0', or to the module that goes "
-                f"through it"
-            )
-        return f"a {kind} has no forward; attach to a part that is called"
     for part in base.modules():
         within = part is home or any(inner is home for inner in part.modules())
         if within and isinstance(part, torch.jit.ScriptModule):
@@ -109,4 +103,12 @@ def _never_called(base: nn.Module, home: nn.Module) -> str | None:
             return (
                 "nn.MultiheadAttention reads the weights of its out_proj and does not call it; attach to the attention"
             )
+    if type(home).forward is nn.Module.forward and "forward" not in vars(home):
+        kind = type(home).__name__
+        if isinstance(home, (nn.ModuleList, nn.ModuleDict)):
+            return (
+                f"a {kind} is gone through and not called; attach to its items, at '...0', or to the module that goes "
+                f"through it"
+            )
+        return f"a {kind} has no forward; attach to a part that is called"
     return None

@@ -14,6 +14,8 @@ __all__ = ["HOME", "Hook", "OutsideHook", "Plug", "Plugs", "plugs_in"]
 
 HOME = "mag2"  # the attribute of a guided module under which its plugs are registered
 _ORDER = itertools.count()
+# What was seen of a plug and said about it (`mag2.plugin.watch`), which is nothing of a copy.
+_OF_THIS_ONE = ("_warned", "_settled", "_missed", "_first")
 
 
 class Plug(nn.Module):
@@ -46,7 +48,8 @@ class Plug(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: a copy is enabled and has not run."""
-        return {**self.__dict__, "_calls": [0], "paused": 0, "root": None}
+        kept = {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_ONE}
+        return {**kept, "_calls": [0], "paused": 0, "root": None}
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Plug":
         # A base without weights gets empty ones by `to_empty`, and then its own; the weights of a guide are there.
@@ -157,7 +160,10 @@ def _keeping(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def plugs_in(home: nn.Module) -> Plugs | None:
     """What is attached to a module itself, its parts not included."""
     # Not getattr: wrappers that forward attributes would show what is attached to the module that they wrap.
-    plugs = home._modules.get(HOME)
+    # Nor get, which scripted modules do not have.
+    if HOME not in home._modules:
+        return None
+    plugs = home._modules[HOME]
     return plugs if isinstance(plugs, Plugs) else None
 
 

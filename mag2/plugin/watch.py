@@ -90,12 +90,15 @@ def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 def _miss(plug: Plug, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
     """Say that no optimizer moves a plug that has gradients, where that is sure."""
-    smallest = min(parameters, key=torch.Tensor.numel)
-    first = plug.__dict__.setdefault("_first_values", smallest.detach().clone())
+    if "_first" not in plug.__dict__:
+        steepest = max((each for each in parameters if each.grad is not None), key=_steepness)
+        plug.__dict__["_first"] = weakref.ref(steepest), steepest.detach().clone()
+    steepest, first = plug.__dict__["_first"]
     missed = plug.__dict__["_missed"] = plug.__dict__.get("_missed", 0) + 1
     # This optimizer works on the parameters around the guide themselves; others may keep copies that they write back.
     sure = _trains(optimizer, _around(plug))
-    if not sure and (missed <= _PATIENCE or not torch.equal(first, smallest.detach())):
+    now = steepest()
+    if not sure and (missed <= _PATIENCE or now is None or not torch.equal(first, now.detach())):
         return
     _settle(plug)
     # Another optimizer may have its turn more rarely.
@@ -106,6 +109,10 @@ def _miss(plug: Plug, optimizer: torch.optim.Optimizer, parameters: list[nn.Para
             "gets gradients and no optimizer moves it: an optimizer that was built before `attach` does not know its "
             "parameters; build it after, or add them with add_param_group",
         )
+
+
+def _steepness(parameter: nn.Parameter) -> float:
+    return 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
 
 
 def _around(plug: Plug) -> list[nn.Parameter]:
@@ -131,7 +138,7 @@ def _optimizers() -> list[torch.optim.Optimizer]:
 def _settle(plug: Plug) -> None:
     _watched.discard(plug)
     plug.__dict__["_settled"] = True
-    plug.__dict__.pop("_first_values", None)
+    plug.__dict__.pop("_first", None)
     if not _watched and _state["hook"] is not None:
         _state["hook"].remove()
         _state["hook"] = None

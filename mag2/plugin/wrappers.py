@@ -39,7 +39,8 @@ def inside(module: nn.Module) -> str | None:
     """The attribute under which a wrapper keeps the module that stands for it; None where a module is no wrapper."""
     parts = module._modules
     names = [*_KEPT_AS, *(_WRAPPERS[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in _WRAPPERS)]
-    return next((name for name in names if parts.get(name) is not None), None)
+    # Not parts.get, which scripted modules do not have.
+    return next((name for name in names if name in parts and parts[name] is not None), None)
 
 
 def base_of(model: nn.Module) -> nn.Module:
@@ -56,9 +57,10 @@ def is_adapter(module: nn.Module) -> bool:
 
 def kept_copies(module: nn.Module) -> dict[str, nn.Module] | None:
     """The copies of a part that PEFT trains as a whole (`modules_to_save`), by the names of adapters, or None."""
-    copies = module._modules.get("modules_to_save")
-    if copies is None or "original_module" not in module._modules:
+    parts = module._modules
+    if "modules_to_save" not in parts or "original_module" not in parts:
         return None
+    copies: nn.Module = parts["modules_to_save"]  # type: ignore[assignment]
     return {name: copy for name, copy in copies._modules.items() if copy is not None}
 
 
