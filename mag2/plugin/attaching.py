@@ -15,11 +15,12 @@ from torch import nn
 
 from mag2.plugin.checks import check_home, check_wrappers, warn_of_axes
 from mag2.plugin.feature_plug import FeaturePlug
+from mag2.plugin.finding import find_plugs
 from mag2.plugin.former_keys import FormerKeys
 from mag2.plugin.freezing import freeze_base, thaw_base
 from mag2.plugin.homes import move_in, move_out, separate, unhook
 from mag2.plugin.placement import Placement
-from mag2.plugin.places import joined, path_of, paths
+from mag2.plugin.places import path_of, paths
 from mag2.plugin.plug import Hook, OutsideHook, Plug, plugs_in
 from mag2.plugin.signature import Index
 from mag2.plugin.starts import around
@@ -179,7 +180,7 @@ def detach(model: nn.Module) -> nn.Module:
         separate(base)
     parts = [part for _, part, _ in walk(base)]
     # Where each plug was attached, before the first of them goes.
-    roots = {place.plug: _root_of(base, place) for place in _everything(base)}
+    roots = {plug: _root_of(base, Attached(path, plug)) for plug, path in find_plugs(base).items()}
     for part in parts:
         for plug in reversed(list(plugs_in(part) or ())):
             move_out(part, plug, roots[plug])
@@ -196,7 +197,7 @@ def detach(model: nn.Module) -> nn.Module:
 def disabled(model: nn.Module) -> Iterator[nn.Module]:
     """Run the model without its plugs inside a `with`, for before-and-after comparisons."""
     base = base_of(model)
-    plugs = [(place.plug, _root_of(base, place)) for place in _everything(base)]
+    plugs = [(plug, _root_of(base, Attached(path, plug))) for plug, path in find_plugs(base).items()]
     try:
         for plug, root in plugs:
             plug.paused += 1
@@ -213,7 +214,7 @@ def attached(model: nn.Module) -> list[Attached]:
 
     Each prints its guide, its place, how it enters, how many of its parameters train, and how often it ran.
     """
-    return _everything(base_of(model), used=True)
+    return [Attached(path, plug) for plug, path in find_plugs(base_of(model), used=True).items()]
 
 
 def print_trainable_parameters(model: nn.Module) -> None:
@@ -230,23 +231,6 @@ def forget_compiled() -> None:
     """Have compiled code made anew: it does not look at hooks again once it is made."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
-
-
-def _everything(base: nn.Module, *, used: bool = False) -> list[Attached]:
-    """All plugs of a model with their places; or those that are in use, where PEFT keeps several copies of a part."""
-    found: dict[Plug, tuple[str, bool]] = {}
-    for path, part, stands in walk(base):
-        for plug in plugs_in(part) or ():
-            place = joined(path, plug.inner)
-            if plug not in found or stands > found[plug][1]:
-                found[plug] = place, stands
-    standing = {(place, plug.key) for plug, (place, stands) in found.items() if stands}
-    places = [
-        Attached(place, plug)
-        for plug, (place, stands) in found.items()
-        if stands or not used or (place, plug.key) not in standing
-    ]
-    return sorted(places, key=lambda each: each.plug.order)
 
 
 def _no_path(model: nn.Module, place: Any) -> str:

@@ -184,7 +184,7 @@ class FeaturePlug(Plug):
         mask = self._argument(self.placement.mask, args, kwargs)
         padding = self._argument(self.placement.padding_mask, args, kwargs)
         for value in (mask, padding):
-            if value is not None and not isinstance(value, Tensor):
+            if value is not None and not isinstance(value, (Tensor, torch.fx.Proxy)):
                 raise ValueError(f"{self!r} wants a tensor as its mask, got a {type(value).__name__}")
         if mask is not None:
             return mask.bool()
@@ -213,7 +213,14 @@ class FeaturePlug(Plug):
                 f"`edge_weights_of`, or let nothing around it be checkpointed"
             )
 
+    def forward(self, features: Any, **arguments: Tensor) -> Tensor:
+        """Guide features in the layout of the place; a symbolic trace (`torch.fx`) calls it."""
+        return self._guided(features, arguments)
+
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
+        if isinstance(features, torch.fx.Proxy):
+            path = features.tracer.path_of_module(self)  # type: ignore[attr-defined]
+            return features.tracer.create_proxy("call_module", path, (features,), arguments)
         self._check_features(features)
         there, back = LAYOUTS[self.placement.layout]
         clips = features.permute(there)
@@ -264,6 +271,8 @@ class FeaturePlug(Plug):
             )
 
     def _part(self, output: Any, item: Index) -> Any:
+        if isinstance(output, torch.fx.Proxy):
+            raise ValueError(f"{self!r} picks {item!r} from an output, which torch.fx cannot trace; detach, then trace")
         if isinstance(output, Tensor):
             raise ValueError(
                 f"{self!r} picks {item!r} from an output of several parts, and this output is one tensor "

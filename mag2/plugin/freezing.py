@@ -56,7 +56,7 @@ def _now(name: str, own: dict[str, nn.Parameter]) -> list[str]:
 
 def _base(model: nn.Module) -> list[nn.Module]:
     """The modules of a model without those of its plugs and of parametrisations, which their owners speak for."""
-    apart = [part for part in model.modules() if isinstance(part, Plugs)]
+    apart: list[nn.Module | None] = [part for part in model.modules() if isinstance(part, Plugs)]
     apart += [part._modules["parametrizations"] for part in model.modules() if "parametrizations" in part._modules]
     inside = {inner for part in apart if part is not None for inner in part.modules()}
     return [part for part in model.modules() if part not in inside]

@@ -30,10 +30,15 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
     """
     parts = paths(model)
     raw = dict(model.named_modules(remove_duplicate=False))
-    # The names of what wraps the whole model stand at the beginning.
-    for name in (path, *(path.removeprefix(prefix) for prefix in _PREFIXES if path.startswith(prefix))):
-        if name in parts or name in raw:
-            return parts[name] if name in parts else raw[name]
+    name = path
+    while name not in parts and name not in raw:
+        # The names of what wraps the whole model stand at the beginning.
+        plain = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), None)
+        if plain is None:
+            break
+        name = plain
+    if name in parts or name in raw:
+        return parts[name] if name in parts else raw[name]
     near = difflib.get_close_matches(path, parts, n=4, cutoff=0.5) or [name for name in parts if name][:8]
     raise ValueError(f"{type(base_of(model)).__name__} has no submodule {path!r}; it has {listed(near)}")
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from mag2.plugin.finding import find_plugs
 from mag2.plugin.plug import Hook, OutsideHook, Plug, plugs_in
 from mag2.plugin.wrappers import is_adapter
 
@@ -184,6 +185,11 @@ class Called(OutsideHook):
                 return
             self.ways[id(plug)] = found
             way = _along(model, found, plug) or []
+            used = [other for other in find_plugs(model, used=True) if other.is_counted]
+            if plug not in used:
+                # A copy of its home runs in its stead.
+                self.plugs = used
+                return
         if not any(isinstance(hook, Hook) and hook.key == plug.key for hook in _hooks(way[-1])):
             warn_once(
                 plug,
