@@ -251,8 +251,8 @@ class FeaturePlug(Plug):
             )
         if features.dim() != 3:
             how = (
-                "; flatten time and space into one axis first, (B, C, T * H * W) with layout='bdt', or attach behind "
-                "the pooling over space"
+                "; flatten time and space into one axis first, (B, T * H * W, C), or (B, C, T * H * W) with "
+                "layout='bdt', or attach behind the pooling over space"
                 if features.dim() > 3
                 else ""
             )
