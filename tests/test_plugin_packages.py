@@ -96,6 +96,17 @@ def test_a_guide_on_an_adapted_layer_is_said_to_go_with_it_when_adapters_are_mer
         merged(clips())
 
 
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_copied_part_that_is_merged_has_its_guide_and_nothing_went_away(peft, ran):
+    config = lora(peft, target_modules=["head"], modules_to_save=["encoder"])
+    adapted = peft.get_peft_model(attach(base(), guide(dropout=0.0), at="encoder"), config)
+    if ran:
+        adapted(clips())
+    merged = adapted.merge_and_unload()
+    merged(clips())
+    assert attached(merged)[0].plug.calls == 1 + ran
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_guided_module_among_those_to_save_trains_its_copy_which_is_saved_and_merged(peft, when, tmp_path):
     config = lora(peft, target_modules=["head"], modules_to_save=["encoder"])

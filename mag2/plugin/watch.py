@@ -178,6 +178,11 @@ class Called(OutsideHook):
         """Say why a plug did not run; models may well leave out a part now and then, but not always."""
         way = _along(model, self.ways.get(id(plug), []), plug)
         if way is None:
+            used = [other for other in find_plugs(model, used=True) if other.is_counted]
+            if plug not in used and any((other.at, other.key) == (plug.at, plug.key) for other in used):
+                # A copy of its home runs in its stead, as PEFT makes them.
+                self.plugs = used
+                return
             found = _names_to(model, plug)
             if found is None:
                 warn_once(plug, "gone", "went away with its module, which was exchanged; attach it to the new one")
@@ -185,11 +190,6 @@ class Called(OutsideHook):
                 return
             self.ways[id(plug)] = found
             way = _along(model, found, plug) or []
-            used = [other for other in find_plugs(model, used=True) if other.is_counted]
-            if plug not in used:
-                # A copy of its home runs in its stead.
-                self.plugs = used
-                return
         if not any(isinstance(hook, Hook) and hook.key == plug.key for hook in _hooks(way[-1])):
             warn_once(
                 plug,
