@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import mag2
 from mag2 import attach, attached, detach, disabled, load_plugin, save_plugin
+from mag2.nn.transformer import EncoderLayer
 from tests.test_plugin import (
     BATCH,
     CLIPS,
@@ -215,6 +216,29 @@ def test_nothing_is_said_of_guides_in_compiled_code(which, tmp_path):
     call(clips())
     save_plugin(model, tmp_path)
     torch.compiler.reset()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("layer", ["torch", "mag2"])
+@pytest.mark.parametrize("side", ["input", "output"])
+@pytest.mark.parametrize("at", ["", "self_attn", "linear1", "linear2", "norm1", "norm2", "dropout", "dropout2"])
+def test_a_guide_inside_an_encoder_layer_runs_in_evaluation_as_in_training(at, side, layer):
+    # torch's fast path reads weights and calls nothing.
+    made = (
+        nn.TransformerEncoderLayer(DIM, 2, DIM, dropout=0.0, batch_first=True)
+        if layer == "torch"
+        else EncoderLayer(DIM, 2, DIM, dropout=0.0)
+    )
+    item = 0 if (at, side) == ("self_attn", "output") else None
+    attach(made, guide(dropout=0.0), at=at, side=side, item=item)
+    plug = attached(made)[0].plug
+    trained = made.train()(clips())
+    with torch.inference_mode():
+        evaluated = made.eval()(clips())
+    assert plug.calls == 2
+    with disabled(made), torch.inference_mode():
+        assert not torch.allclose(made(clips()), evaluated)
+    assert trained.shape == evaluated.shape
 
 
 # --- an optimizer that does not know the guide ---
