@@ -219,8 +219,8 @@ class FeaturePlug(Plug):
 
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
         if isinstance(features, torch.fx.Proxy):
-            path = features.tracer.path_of_module(self)  # type: ignore[attr-defined]
-            return features.tracer.create_proxy("call_module", path, (features,), arguments)
+            tracer: Any = features.tracer
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), (features,), arguments)
         self._check_features(features)
         there, back = LAYOUTS[self.placement.layout]
         clips = features.permute(there)
