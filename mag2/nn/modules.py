@@ -11,8 +11,7 @@ __all__ = ["evaluating", "first_floating", "is_unmodified", "uncompiled", "unwra
 def is_unmodified(part: nn.Module) -> bool:
     """Whether nothing is hooked to a module and its `forward` is its class's, so that its weights say all it does."""
     hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
-    # Not vars(part), which torch.compile of torch 2.8 does not read.
-    return not any(hooks) and "forward" not in part.__dict__
+    return not any(hooks) and "forward" not in vars(part)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

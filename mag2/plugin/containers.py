@@ -79,7 +79,7 @@ class _GuidedList(_Guided):
     """An `nn.Sequential` or an `nn.ModuleList`."""
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return iter(list(self._items.values()))
+        return iter([part for name, part in self._modules.items() if name != HOME and part is not None])
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, slice):

@@ -206,7 +206,8 @@ class FeaturePlug(Plug):
         if torch.compiler.is_compiling():
             return
         if torch._C._current_graph_task_id() == -1:  # torch.utils.checkpoint reads the same: -1 is no backward pass
-            self.had_outer_weights = self.outer_weights is not None
+            if self.had_outer_weights != (self.outer_weights is not None):
+                self.had_outer_weights = self.outer_weights is not None
         elif self.had_outer_weights and self.outer_weights is None:
             raise RuntimeError(
                 f"{self!r} runs again in the backward pass, after its edge weights went back: run that pass inside "

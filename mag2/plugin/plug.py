@@ -63,7 +63,8 @@ class Plug(nn.Module):
     def count(self) -> None:
         """Note that it ran."""
         self._calls[0] += 1
-        self.failed = False
+        if self.failed:
+            self.failed = False
 
     def attached_to(self) -> nn.Module | None:
         """The model that it was attached to, while that lives; unknown of a copy."""

@@ -223,5 +223,5 @@ def _check_place(place: Any) -> None:
 
 
 def _cannot(path: Path, about: dict[str, Any], what: str, verb: str, error: Exception) -> str:
-    writer = about.get("mag2", "unknown")
-    return f"{path} describes {what} that mag2 {library_version()} cannot {verb}: {error}; mag2 {writer} wrote it"
+    writer, why = about.get("mag2", "unknown"), " ".join(str(error).split())
+    return f"{path} describes {what} that mag2 {library_version()} cannot {verb}: {why}; mag2 {writer} wrote it"

@@ -40,22 +40,29 @@ def watch_training(plug: Plug) -> None:
 
     Replicas of `nn.DataParallel` have no parameters of their own and are passed over.
     """
-    if getattr(plug, "_is_replica", False):
+    if not plug.was_trainable or getattr(plug, "_is_replica", False):
         return
-    parameters = list(plug.guide.parameters())
-    # FSDP takes the parameters away where it was not told to keep them: then there are none.
-    if plug.was_trainable and parameters and not any(parameter.requires_grad for parameter in parameters):
+    if _is_frozen(plug):
         warn_once(
             plug,
             "frozen",
             "trains nothing: all its parameters were frozen after it was attached, as `get_peft_model` does for "
             "example; set requires_grad_(True) on `attached(model)[i].module` to train it",
         )
-    elif plug.was_trainable and not plug.__dict__.get("_settled", False):
+    elif "_settled" not in plug.__dict__ and plug not in _watched:
         _warn_of_adapters(plug)
         if _state["hook"] is None:
             _state["hook"] = register_optimizer_step_post_hook(_after_step)
         _watched.add(plug)
+
+
+def _is_frozen(plug: Plug) -> bool:
+    """Whether it has parameters and none of them learns; FSDP may take them away altogether."""
+    parameter = None
+    for parameter in plug.guide.parameters():
+        if parameter.requires_grad:
+            return False
+    return parameter is not None
 
 
 def _warn_of_adapters(plug: Plug) -> None:
