@@ -1,5 +1,6 @@
 """Texts and MAG2 in PAMFN, and in any model with its places: `model_r`, `model_f`, `model_a` and `stage1`."""
 
+import threading
 import warnings
 from typing import Any
 
@@ -12,8 +13,8 @@ from mag2.guidance import ActionGraphGuidance
 from mag2.nn.state_dicts import accept_former_keys
 from mag2.plugin import Plug, attach, insert, submodule
 from mag2.plugin.homes import unhook
-from mag2.plugin.places import listed
-from mag2.plugin.plug import Hook
+from mag2.plugin.places import listed, paths
+from mag2.plugin.plug import Hook, OutsideHook
 from mag2.plugin.structured import rebuilt
 from mag2.texts import ProjectedTexts, Provenance, TextFeatures
 
@@ -109,16 +110,23 @@ class ScorePlug(Plug):
         submodule(root, self.at).register_forward_hook(Kept())
 
     def leave(self, home: nn.Module, root: nn.Module) -> None:
-        """Undo that."""
-        unhook(submodule(root, self.at), lambda hook: isinstance(hook, Kept))
+        """Undo that, where the module is still there."""
+        part = paths(root).get(self.at)
+        if part is not None:
+            unhook(part, lambda hook: isinstance(hook, Kept))
 
     def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         """Grade the kept features, and mix the scores."""
         part = submodule(home, self.at)
-        kept = next(hook for hook in part._forward_hooks.values() if isinstance(hook, Kept))
-        features = kept.taken(part)
-        if not self.enabled or features is None:
+        kept = next((hook for hook in part._forward_hooks.values() if isinstance(hook, Kept)), None)
+        features = None if kept is None else kept.taken(part)
+        if not self.enabled:
             return None
+        if features is None:
+            raise RuntimeError(
+                f"{self!r} has no features to grade: {self.at!r} was exchanged, or the model did not call it; detach "
+                f"the model, and attach the texts again"
+            )
         score = self.guide(features.transpose(1, 2))
         if isinstance(output, dict):
             if "score" not in output:
@@ -134,23 +142,28 @@ class ScorePlug(Plug):
         return score if self.guide.training else score.clamp(0, 1)  # w is free; labels are not
 
 
-class Kept:
-    """A hook behind a module that keeps its features, by module, until they are taken: replicas have their own."""
+class Kept(OutsideHook):
+    """A hook behind a module that keeps its features until they are taken: replicas and threads have their own."""
 
     def __init__(self) -> None:
-        self.features: dict[int, Tensor] = {}
+        self.of_thread = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: features of a call that never came to its end are left out."""
-        return {"features": {}}
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.of_thread = threading.local()
 
     def __call__(self, part: nn.Module, args: tuple, output: Any) -> None:
         """Keep the output; torch calls it."""
-        self.features[id(part)] = output[0] if isinstance(output, (tuple, list)) else output
+        setattr(self.of_thread, f"of_{id(part)}", output[0] if isinstance(output, (tuple, list)) else output)
 
     def taken(self, part: nn.Module) -> Tensor | None:
         """The features of the last call, which are kept no longer."""
-        return self.features.pop(id(part), None)
+        features = getattr(self.of_thread, f"of_{id(part)}", None)
+        setattr(self.of_thread, f"of_{id(part)}", None)
+        return features
 
 
 def with_texts(

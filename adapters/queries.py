@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mag2.plugin import Plug, insert, submodule
 from mag2.plugin.homes import unhook
-from mag2.plugin.plug import Hook, plugs_in
+from mag2.plugin.places import paths
+from mag2.plugin.plug import Hook, OutsideHook, plugs_in
+from mag2.plugin.watch import warn_once
 from mag2.texts import ProjectedTexts, TextFeatures
 
 __all__ = ["QueryPlug", "query_width", "replace_queries"]
+
+
+_PLAIN = (bool, int, float, str)
 
 
 class _TextEmbedding(nn.Embedding):
@@ -75,45 +81,65 @@ class QueryPlug(Plug):
         self.required_grad = table.weight.requires_grad
         table.weight.requires_grad_(False)
         table.__class__ = _TextEmbedding
-        for name, value in self.settings.items():
+        for name in self.settings:
             own = getattr(root, name, None)
-            changed = value.get(own, own) if isinstance(value, dict) else value
             # Plain values alone: settings may come from a file.
-            if isinstance(own, (bool, int, float, str)) and isinstance(changed, (bool, int, float, str)):
+            if isinstance(own, _PLAIN) and isinstance(self.setting(name, own), _PLAIN):
                 self.before[name] = own
-                setattr(root, name, changed)
         if self.before:
             root.register_forward_pre_hook(Settings(self))
+        self.switched(root)
+
+    def setting(self, name: str, own: Any) -> Any:
+        """The value of an attribute of the model while the texts are there, where its own is `own`."""
+        value = self.settings[name]
+        return value.get(own, own) if isinstance(value, dict) else value
 
     def switched(self, root: nn.Module) -> None:
         """The settings go with the texts."""
-        Settings(self)(root, ())
+        for name, own in self.before.items():
+            now = self.setting(name, own) if self.enabled else own
+            if getattr(root, name) != now:
+                setattr(root, name, now)
 
     def leave(self, home: nn.Module, root: nn.Module) -> None:
         """Give the table and the settings back."""
         table: Any = home
         table.__class__ = nn.Embedding
         table.weight.requires_grad_(self.required_grad)
-        for name, value in self.before.items():
-            setattr(root, name, value)
         unhook(root, lambda hook: isinstance(hook, Settings) and hook.plug is self)
-        self.before = {}
 
 
-class Settings:
-    """A hook before a model that gives it the settings of a plug, or its own where the plug is disabled."""
+class Settings(OutsideHook):
+    """A hook before a model that gives it the settings of a plug, or its own where the plug is disabled or gone."""
 
     def __init__(self, plug: QueryPlug):
         self.plug = plug
 
     def __call__(self, root: nn.Module, args: tuple) -> None:
         """Set what differs; torch calls it."""
+        plug = self.plug
+        if not torch.compiler.is_compiling() and not self._is_there(root):
+            self.undo(root)
+            unhook(root, lambda hook: hook is self)
+            warn_once(plug, "gone", "went away with its embedding, which was exchanged; attach the texts again")
+        else:
+            plug.switched(root)
+
+    def undo(self, part: nn.Module) -> None:
+        """Give the model its own settings."""
         for name, own in self.plug.before.items():
-            value = self.plug.settings[name]
-            changed = value.get(own, own) if isinstance(value, dict) else value
-            now = changed if self.plug.enabled else own
-            if getattr(root, name) != now:
-                setattr(root, name, now)
+            setattr(part, name, own)
+        self.plug.before = {}
+
+    def _is_there(self, root: nn.Module) -> bool:
+        table = root
+        for name in self.plug.at.split("."):
+            table = table._modules.get(name)  # type: ignore[assignment]
+            if table is None:
+                # Wrapped, or exchanged.
+                return any(self.plug in (plugs_in(part) or ()) for part in paths(root).values())
+        return any(plug is self.plug for plug in plugs_in(table) or ())
 
 
 def replace_queries(

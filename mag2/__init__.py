@@ -5,7 +5,15 @@ from mag2.fusion import AudioVisualFusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import ActionGraphGuidance
 from mag2.mlavl import MLAVL
-from mag2.plugin import attach, attached, detach, disabled, load_plugin, save_plugin
+from mag2.plugin import (
+    attach,
+    attached,
+    detach,
+    disabled,
+    load_plugin,
+    print_trainable_parameters,
+    save_plugin,
+)
 from mag2.saving import library_version
 from mag2.texts import TextFeatures
 
@@ -24,5 +32,6 @@ __all__ = [
     "detach",
     "disabled",
     "load_plugin",
+    "print_trainable_parameters",
     "save_plugin",
 ]

@@ -6,6 +6,8 @@ as the golden files list them, and the least in between that computes a score.
 
 import copy
 import pickle
+import threading
+import warnings
 from collections import namedtuple
 
 import pytest
@@ -19,6 +21,8 @@ from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
 from tests.golden import golden
 from tests.test_plugin import assert_as_before, snapshot
 
+# A PAMFN that fuses already gets guides here for their places, not for training; one test is of this sentence.
+pytestmark = pytest.mark.filterwarnings("ignore:this PAMFN fuses trained branches:UserWarning")
 BATCH, CLIPS, WIDTH = 3, 9, 32
 
 
@@ -111,10 +115,11 @@ class TheirPositions(nn.Module):
 
 
 class TheirTQN(nn.Module):
-    """The neck of QTD as released: sequence-first, its decoder called with positions by name."""
+    """The neck of QTD as released: sequence-first, its decoder called with the positions that `pe` names."""
 
-    def __init__(self):
+    def __init__(self, pe="no"):
         super().__init__()
+        self.pe = pe
         self.query_embed = nn.Embedding(6, WIDTH)
         self.decoder = TheirDecoder()
         self.pos_encoder = TheirPositions()
@@ -122,7 +127,10 @@ class TheirTQN(nn.Module):
     def forward(self, x):
         features = x.transpose(0, 1)
         query_embed = self.query_embed.weight.unsqueeze(1).repeat(1, x.shape[0], 1)
-        decoded, _ = self.decoder(query_embed, features, pos=None, query_pos=None)
+        positions = self.pos_encoder.pe[0, :, None]
+        pos = positions[: len(features)] if "memory" in self.pe else None
+        query_pos = positions[: len(query_embed)] if "query" in self.pe else None
+        decoded, _ = self.decoder(query_embed, features, pos=pos, query_pos=query_pos)
         return decoded.transpose(0, 1)
 
 
@@ -276,6 +284,7 @@ def test_no_parameter_that_learns_is_left_without_a_gradient(name, row):
     assert [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's, of tensors between two graphs
 @pytest.mark.parametrize("name", THEIRS)
 def test_the_last_row_of_the_table_compiles(name):
     adapter, make, inputs, score = THEIRS[name]
@@ -341,6 +350,46 @@ def test_texts_take_the_positions_and_the_noise_off_the_queries_of_qtd_until_the
     assert (model.query_positions, model.query_var) == (True, 2.0)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("own", "with_texts"),
+    [("query_pe", "no"), ("query_memory_pe", "memory_pe"), ("memory_pe", "memory_pe"), ("no", "no")],
+)
+def test_texts_take_the_positions_off_the_queries_of_the_authors_class_too(own, with_texts):
+    model = TheirTQN(own).eval()
+    model.pos_encoder.pe.normal_()
+    decoder = Heard(model.decoder)
+    plain = model(clips())
+    qtd.with_texts(model, texts())
+    guided = model(clips())
+    assert model.pe == with_texts
+    assert decoder.kwargs["query_pos"] is None
+    assert (decoder.kwargs["pos"] is None) == ("memory" not in own)
+    with disabled(model):
+        assert model.pe == own
+        assert torch.equal(model(clips()), plain)
+        other = copy.deepcopy(model)
+    assert model.pe == with_texts
+    assert torch.equal(other(clips()), guided)
+    assert (model.pe, other.pe) == (with_texts, with_texts)
+    detach(model)
+    assert model.pe == own
+    assert torch.equal(model(clips()), plain)
+
+
+def test_texts_whose_embedding_was_exchanged_leave_the_settings_as_they_found_them_and_say_so():
+    model = qtd.with_texts(TheirTQN("query_pe"), texts())
+    model.query_embed = nn.Embedding(6, WIDTH)
+    with pytest.warns(UserWarning, match="went away with its embedding, which was exchanged"):
+        model(clips())
+    assert model.pe == "query_pe"
+    model = qtd.with_texts(TheirTQN("query_pe"), texts())
+    model.query_embed = nn.Embedding(6, WIDTH)
+    detach(model)
+    assert model.pe == "query_pe"
+    assert not any(part._forward_pre_hooks for part in model.modules())
+
+
 def test_settings_are_plain_values_and_replace_nothing_else():
     model = TheirGDLT()
     replace_queries(model, texts(), "prototype", settings={"forward": "x", "regressor": 1, "nothing": 2})
@@ -364,6 +413,63 @@ def test_every_branch_of_pamfn_hears_its_own_texts():
         with disabled(model):
             embedded = plain[name](features.transpose(1, 2))
         torch.testing.assert_close(stages[name].args[0], module(embedded.transpose(1, 2)).transpose(1, 2))
+
+
+def test_a_pamfn_that_fuses_already_is_said_not_to_train_the_guides_of_video_and_flow():
+    sentence = "the guides in model_r and model_f do not train; attach them before the branches are trained"
+    with pytest.warns(UserWarning, match=sentence):
+        pamfn.with_mag2(TheirPAMFN(), texts())
+    ours = OURS["our PAMFN"][1]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pamfn.with_mag2(copy.deepcopy(ours), texts())
+    ours.start_fusion()
+    with pytest.warns(UserWarning, match=sentence):
+        pamfn.with_mag2(ours, texts())
+
+
+def test_guides_that_are_attached_before_the_branches_of_pamfn_are_trained_do_train():
+    _, make, inputs, _ = OURS["our PAMFN"]
+    model = pamfn.with_mag2(make(), texts()).train()
+    for name, branch in model.branches.items():
+        features = dict(zip(("visual", "audio", "flow"), inputs, strict=True))[name]
+        branch(**{name: features})["score"].sum().backward()
+    for place in attached(model):
+        assert place.module.conv1.lin_l.weight.grad.any()
+    model.zero_grad()
+    model.start_fusion()
+    model(*inputs)["score"].sum().backward()
+    grads = {place.at: place.module.conv1.lin_l.weight.grad for place in attached(model)}
+    assert grads["model_r.embedding"] is grads["model_f.embedding"] is None
+    assert grads["model_a.embedding"].any()
+
+
+def test_texts_of_pamfn_say_so_where_the_stage_that_they_grade_was_exchanged():
+    model = pamfn.with_texts(TheirPAMFN(), texts(), dim=16, n_heads=2, n_layers=1)
+    before = set(model.state_dict())
+    model.stage1 = TheirMixedStage(16)
+    with pytest.raises(RuntimeError, match="has no features to grade: 'stage1' was exchanged, or the model did not"):
+        model(*THREE)
+    detach(model)
+    model(*THREE)
+    assert set(model.state_dict()) < before
+
+
+def test_threads_that_run_one_pamfn_grade_each_its_own_videos():
+    model = pamfn.with_texts(TheirPAMFN().eval(), texts(), dim=16, n_heads=2, n_layers=1)
+    batches = [[features + number for features in THREE] for number in range(4)]
+    expected = [model(*batch)[0] for batch in batches]
+    found = {}
+
+    def run(number):
+        found[number] = [model(*batches[number])[0] for _ in range(10)]
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(each, expected[number]) for number in range(4) for each in found[number])
 
 
 Scored = namedtuple("Scored", "score more")

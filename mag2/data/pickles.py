@@ -39,9 +39,7 @@ def load_pickle(path: str | Path) -> Any:
     except OSError as fault:
         raise DataError(f"{path} cannot be read ({fault.strerror}): give a pickle or a .npy file") from None
     except RefusedPickleError as refusal:
-        raise DataError(
-            f"{path} {refusal}, and only arrays and plain values are read: save it again as such"
-        ) from None
+        raise DataError(f"{path} {refusal}, and only arrays and plain values are read: save it again as such") from None
     except Exception as fault:  # a damaged pickle can fail in any way
         raise DataError(f"{path} is no whole pickle of arrays and plain values: fetch it again") from fault
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mag2.guidance.action_graph import SageLayer, checked_clips, clip_rows
-from mag2.nn.dropout import dropout
+from mag2.nn.dropout import check_probability, dropout
 from mag2.nn.pretrained import Pretrained
 
 __all__ = ["FoldedGuidance"]
@@ -33,6 +33,7 @@ class FoldedGuidance(Pretrained):
 
     def __init__(self, dim: int = 256, *, hidden: int | None = None, dropout: float = 0.3):
         super().__init__()
+        check_probability(dropout)
         self.dim, self.hidden, self.dropout = dim, hidden or dim // 2, dropout
         self.n_texts = 0
         self.conv1, self.conv2 = SageLayer(dim, self.hidden), SageLayer(self.hidden, dim)

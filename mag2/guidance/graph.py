@@ -19,7 +19,7 @@ from mag2.guidance.action_graph import (
 )
 from mag2.guidance.folded import FoldedGuidance
 from mag2.guidance.message_passing import Convolution, make_convolution
-from mag2.nn.dropout import dropout
+from mag2.nn.dropout import check_probability, dropout
 from mag2.nn.pretrained import Pretrained
 from mag2.nn.state_dicts import accept_former_keys, load_strictly, without_prefix
 from mag2.texts.controls import CONTROLS, TEXT_CONTROLS, controlled
@@ -69,7 +69,8 @@ class ActionGraphGuidance(Pretrained):
 
     Raises:
         ValueError: clips, texts or weights of another shape or width, weights below 0 or for another graph than the
-            complete one, no texts where none are owned, texts given where some are owned, or an unknown control.
+            complete one, no texts where none are owned, texts given where some are owned, an unknown control, or
+            a dropout that is no probability.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"clip_mask", "edge_weight"})
@@ -89,6 +90,7 @@ class ActionGraphGuidance(Pretrained):
         super().__init__()
         if control is not None and control not in CONTROLS:
             raise ValueError(f"unknown control {control!r}; there are {', '.join(CONTROLS)}, or None")
+        check_probability(dropout)
         self.dim, self.hidden, self.dropout = dim, hidden or dim // 2, dropout
         self.control, self.control_seed = control, control_seed
         self.convolution = convolution

@@ -1,6 +1,7 @@
 """Dropout with cheap random numbers on the CPU."""
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 _FEW, _MANY, _DRAWN = 8, 16, 64
 _TOLERANCE = 0.005
 
-__all__ = ["draws_cheaply", "dropout", "kept"]
+__all__ = ["check_probability", "draws_cheaply", "dropout", "kept"]
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
@@ -74,6 +75,13 @@ def _bits(p: float) -> int:
 def draws_cheaply(x: Tensor) -> bool:
     """Whether `kept` is faster for this tensor than torch: on the CPU, compiled or not; GPUs have a kernel for it."""
     return x.device.type == "cpu"
+
+
+def check_probability(p: object) -> None:
+    """Raise a ValueError unless this is a number from 0 to 1."""
+    if isinstance(p, bool) or not isinstance(p, numbers.Real):
+        raise ValueError(f"dropout wants a probability from 0 to 1, got {p!r}")
+    _check(float(p))
 
 
 def _check(p: float) -> None:

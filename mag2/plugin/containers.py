@@ -17,6 +17,8 @@ __all__ = ["leave_container", "make_container"]
 
 # Methods that change the items by what they find in `_modules`: they run while the plugs are set aside.
 _MUTATORS = ("__setitem__", "__delitem__", "insert", "clear", "popitem")
+# Methods that show the items.
+_READERS = ("__len__", "__iter__", "__contains__", "__getitem__", "keys", "values", "items", "named_children")
 
 
 def make_container(home: nn.Module) -> None:
@@ -28,7 +30,7 @@ def make_container(home: nn.Module) -> None:
 def leave_container(home: nn.Module) -> None:
     """Undo `make_container`."""
     if isinstance(home, _Guided):
-        home.__class__ = home._plain
+        home.__class__ = _plain(type(home))
 
 
 class _Guided(nn.Module):
@@ -67,14 +69,17 @@ class _Guided(nn.Module):
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time: a copy is made from the plain one.
-        return _empty, (self._plain,), self.__dict__
+        state = (
+            self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        )  # Python 3.10 has no such method
+        return _empty, (self._plain,), state
 
 
 class _GuidedList(_Guided):
     """An `nn.Sequential` or an `nn.ModuleList`."""
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return iter(list(self._items.values()))
+        return iter([part for name, part in self._modules.items() if name != HOME and part is not None])
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, slice):
@@ -113,8 +118,21 @@ def _guided(plain: type) -> type:
     """The subclass of a container class for guided ones."""
     around = _GuidedDict if issubclass(plain, nn.ModuleDict) else _GuidedList
     mutators = {name: _aside(getattr(plain, name)) for name in _MUTATORS if hasattr(plain, name)}
+    # What a container of somebody's own does otherwise than torch's stays so.
+    torchs = next(cls for cls in plain.__mro__ if cls in (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    own = {name: getattr(plain, name) for name in _READERS if getattr(plain, name, 0) is not getattr(torchs, name, 0)}
     names = {"_plain": plain, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
-    return type(plain.__name__, (around, plain), {**mutators, **names})
+    return type(plain.__name__, (around, plain), {**mutators, **own, **names})
+
+
+def _plain(cls: type) -> type:
+    """A class without what guided containers add; others may have made a subclass since, as `fully_shard` does."""
+    if not issubclass(cls, _Guided):
+        return cls
+    if "_plain" in vars(cls):
+        return cls._plain
+    names = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+    return type(cls.__name__, tuple(map(_plain, cls.__bases__)), names)
 
 
 def _empty(plain: type) -> nn.Module:

@@ -1,6 +1,7 @@
 """The plug that guides the features that go into a module or come out of it."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from mag2.plugin.checks import check_shards
 from mag2.plugin.placement import LAYOUTS, Placement
 from mag2.plugin.places import listed
 from mag2.plugin.plug import Hook, Plug
@@ -114,17 +116,34 @@ class FeaturePlug(Plug):
 
     def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         """Guide what came out."""
-        if not self.enabled:
-            return None
+        return self._run(self._behind, home, args, kwargs, output) if self.enabled else None
+
+    def on_input(self, home: nn.Module, args: tuple, kwargs: dict) -> Any:
+        """Guide what goes in."""
+        return self._run(self._before, home, args, kwargs) if self.enabled else None
+
+    def _run(self, step: Callable[..., Any], home: nn.Module, *call: Any) -> Any:
+        """Guide, and note that it went well or that it never did."""
+        check_shards(self, home)
+        if torch.compiler.is_compiling():
+            return step(*call)
+        try:
+            answer = step(*call)
+        except Exception:
+            self.failed = self.calls == 0
+            raise
+        self.count()
+        if self.training and torch.is_grad_enabled():
+            watch_training(self)
+        return answer
+
+    def _behind(self, args: tuple, kwargs: dict, output: Any) -> Any:
         item, arguments = self.placement.item, self._arguments(args, kwargs)
         if item is None:
             return self._guided(output, arguments)
         return put(output, item, self._guided(self._part(output, item), arguments))
 
-    def on_input(self, home: nn.Module, args: tuple, kwargs: dict) -> Any:
-        """Guide what goes in."""
-        if not self.enabled:
-            return None
+    def _before(self, args: tuple, kwargs: dict) -> Any:
         item = self.placement.item or 0
         index = self._find(item, args, kwargs)
         if index is None:
@@ -164,6 +183,9 @@ class FeaturePlug(Plug):
         """The mask (B, T) of this call, True where a clip is real."""
         mask = self._argument(self.placement.mask, args, kwargs)
         padding = self._argument(self.placement.padding_mask, args, kwargs)
+        for value in (mask, padding):
+            if value is not None and not isinstance(value, (Tensor, torch.fx.Proxy)):
+                raise ValueError(f"{self!r} wants a tensor as its mask, got a {type(value).__name__}")
         if mask is not None:
             return mask.bool()
         # Masks that are added to scores mark padding by a large negative number and what is real by 0.
@@ -184,19 +206,23 @@ class FeaturePlug(Plug):
         if torch.compiler.is_compiling():
             return
         if torch._C._current_graph_task_id() == -1:  # torch.utils.checkpoint reads the same: -1 is no backward pass
-            self.had_outer_weights = self.outer_weights is not None
+            if self.had_outer_weights != (self.outer_weights is not None):
+                self.had_outer_weights = self.outer_weights is not None
         elif self.had_outer_weights and self.outer_weights is None:
             raise RuntimeError(
                 f"{self!r} runs again in the backward pass, after its edge weights went back: run that pass inside "
                 f"`edge_weights_of`, or let nothing around it be checkpointed"
             )
 
+    def forward(self, features: Any, **arguments: Tensor) -> Tensor:
+        """Guide features in the layout of the place; a symbolic trace (`torch.fx`) calls it."""
+        return self._guided(features, arguments)
+
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:
+        if isinstance(features, torch.fx.Proxy):
+            tracer: Any = features.tracer
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), (features,), arguments)
         self._check_features(features)
-        if not torch.compiler.is_compiling():
-            self.calls += 1
-            if self.training and torch.is_grad_enabled():
-                watch_training(self)
         there, back = LAYOUTS[self.placement.layout]
         clips = features.permute(there)
         if (mask := arguments.get("clip_mask")) is not None and mask.shape != clips.shape[:2]:
@@ -226,8 +252,8 @@ class FeaturePlug(Plug):
             )
         if features.dim() != 3:
             how = (
-                "; flatten time and space into one axis first, (B, C, T * H * W) with layout='bdt', or attach behind "
-                "the pooling over space"
+                "; flatten time and space into one axis first, (B, T * H * W, C), or (B, C, T * H * W) with "
+                "layout='bdt', or attach behind the pooling over space"
                 if features.dim() > 3
                 else ""
             )
@@ -246,6 +272,8 @@ class FeaturePlug(Plug):
             )
 
     def _part(self, output: Any, item: Index) -> Any:
+        if isinstance(output, torch.fx.Proxy):
+            raise ValueError(f"{self!r} picks {item!r} from an output, which torch.fx cannot trace; detach, then trace")
         if isinstance(output, Tensor):
             raise ValueError(
                 f"{self!r} picks {item!r} from an output of several parts, and this output is one tensor "

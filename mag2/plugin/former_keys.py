@@ -6,12 +6,12 @@ from typing import Any
 from torch import nn
 
 from mag2.nn.state_dicts import rename_former_keys
-from mag2.plugin.plug import Plug
+from mag2.plugin.plug import OutsideHook, Plug
 
 __all__ = ["FormerKeys", "present_names"]
 
 
-class FormerKeys:
+class FormerKeys(OutsideHook):
     """A hook before `load_state_dict` of a model that something is attached to: it renames the former keys.
 
     Guides had the numbers in which they were attached; one that was attached twice had one number.

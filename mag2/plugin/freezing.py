@@ -1,14 +1,15 @@
 """Freezing a base, so that its guides alone learn, and undoing it.
 
 Each module of the base notes which of its own parameters were frozen. The note goes where the module goes: into copies
-and pickles, and away with a part that is exchanged.
+and pickles, and away with a part that is exchanged. What a parametrisation keeps (`weight_norm` and others) is noted
+by the module whose weight it makes, so that a layer may gain or lose one while it is frozen.
 """
 
 from torch import nn
 
 from mag2.plugin.plug import Plug, Plugs
 
-__all__ = ["freeze_base", "is_frozen", "thaw_base"]
+__all__ = ["freeze_base", "thaw_base"]
 
 _NOTE = "_mag2_frozen"
 
@@ -17,9 +18,11 @@ def freeze_base(model: nn.Module) -> None:
     """Freeze what no plug learns, and note it."""
     learned = {id(p) for part in model.modules() if isinstance(part, Plug) for p in part.parameters()}
     for part in _base(model):
-        names = [name for name, p in part.named_parameters(recurse=False) if p.requires_grad and id(p) not in learned]
+        own = _parameters(part)
+        names = [name for name, each in own.items() if each.requires_grad and id(each) not in learned]
         for name in names:
-            getattr(part, name).requires_grad_(False)
+            # Not requires_grad_, which parameters of lazy modules do not have yet.
+            own[name].requires_grad = False
         if names:
             part.__dict__[_NOTE] = [*part.__dict__.get(_NOTE, ()), *names]
 
@@ -27,18 +30,33 @@ def freeze_base(model: nn.Module) -> None:
 def thaw_base(model: nn.Module) -> None:
     """Have what was frozen learn again, as far as it is still there."""
     for part in _base(model):
-        own = dict(part.named_parameters(recurse=False))
+        own = _parameters(part)
         for name in part.__dict__.pop(_NOTE, ()):
-            if name in own:
-                own[name].requires_grad_(True)
+            for found in _now(name, own):
+                own[found].requires_grad = True
 
 
-def is_frozen(model: nn.Module) -> bool:
-    """Whether anything of the model was frozen by `freeze_base`."""
-    return any(_NOTE in part.__dict__ for part in _base(model))
+def _parameters(part: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a module itself and of its parametrisations, by name."""
+    own = dict(part.named_parameters(recurse=False))
+    kept = part._modules.get("parametrizations")
+    for name, each in () if kept is None else kept.named_parameters():
+        own[f"parametrizations.{name}"] = each
+    return own
+
+
+def _now(name: str, own: dict[str, nn.Parameter]) -> list[str]:
+    """The names that a noted parameter has now: one that was parametrised since has the originals of its own."""
+    if name in own:
+        return [name]
+    made = [other for other in own if other.startswith(f"parametrizations.{name}.original")]
+    plain = name.removeprefix("parametrizations.").partition(".original")[0]
+    return made or [other for other in [plain] if other in own]
 
 
 def _base(model: nn.Module) -> list[nn.Module]:
-    """The modules of a model without those of its plugs."""
-    inside = {part for plugs in model.modules() if isinstance(plugs, Plugs) for part in plugs.modules()}
+    """The modules of a model without those of its plugs and of parametrisations, which their owners speak for."""
+    apart: list[nn.Module | None] = [part for part in model.modules() if isinstance(part, Plugs)]
+    apart += [part._modules["parametrizations"] for part in model.modules() if "parametrizations" in part._modules]
+    inside = {inner for part in apart if part is not None for inner in part.modules()}
     return [part for part in model.modules() if part not in inside]

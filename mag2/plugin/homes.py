@@ -1,5 +1,6 @@
 """Moving a plug into its home and out again."""
 
+import copy
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +9,14 @@ import torch
 from torch import nn
 
 from mag2.plugin.containers import leave_container, make_container
-from mag2.plugin.plug import HOME, Plug, Plugs, plugs_in
+from mag2.plugin.plug import HOME, OutsideHook, Plug, Plugs, plugs_in
 
-__all__ = ["move_in", "move_out", "unhook"]
+__all__ = ["move_in", "move_out", "separate", "unhook"]
+
+_TABLES = (
+    *("_modules", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_load_state_dict_pre_hooks"),
+)
 
 
 def move_in(root: nn.Module, plug: Plug) -> None:
@@ -19,12 +25,12 @@ def move_in(root: nn.Module, plug: Plug) -> None:
     _follow(plug, home, root)
     plugs = plugs_in(home)
     if plugs is None:
-        plugs = Plugs().train(home.training)
-        plugs.home = weakref.ref(home)
+        plugs = Plugs(home).train(home.training)
         # Not add_module: a wrapper that forwards attributes seems to have the name already.
         home._modules[HOME] = plugs
         make_container(home)
     plugs._modules[plug.key] = plug
+    plug.root = weakref.ref(root)
     for hook in plug.hooks():
         hook.register(home)
     plug.enter(home, root)
@@ -35,7 +41,6 @@ def move_out(home: nn.Module, plug: Plug, root: nn.Module) -> None:
     plugs = plugs_in(home)
     if plugs is None or plugs._modules.get(plug.key) is not plug:
         return
-    _part_from_original(home, plugs)
     unhook(home, lambda hook: getattr(hook, "key", None) == plug.key)
     plug.leave(home, root)
     left = {key: other for key, other in plugs._modules.items() if other is not plug}
@@ -54,9 +59,32 @@ def unhook(part: nn.Module, chosen: Callable[[Any], bool]) -> None:
         (part._load_state_dict_pre_hooks, {}),
     ]
     for hooks, names in tables:
-        for number in [number for number, hook in hooks.items() if chosen(getattr(hook, "hook", hook))]:
-            del hooks[number]
-            names.pop(number, None)
+        for number, hook in list(hooks.items()):
+            hook = getattr(hook, "hook", hook)
+            if chosen(hook):
+                if isinstance(hook, OutsideHook):
+                    hook.undo(part)
+                del hooks[number]
+                names.pop(number, None)
+
+
+def separate(base: nn.Module) -> None:
+    """Give a shallow copy of a model (`copy.copy`) modules of its own on the way to plugs.
+
+    A shallow copy shares its parts with the original: what leaves the copy must not leave the original. The copy's
+    parameters stay those of the original.
+    """
+    for name in _TABLES:
+        table = base.__dict__[name]
+        base.__dict__[name] = type(table)(table)
+    for name, part in base._modules.items():
+        if isinstance(part, Plugs):
+            apart = Plugs(base).train(part.training)
+            apart._modules = dict(part._modules)
+            base._modules[name] = apart
+        elif part is not None and any(isinstance(inner, Plugs) for inner in part.modules()):
+            base._modules[name] = copy.copy(part)
+            separate(base._modules[name])  # type: ignore[arg-type]
 
 
 def _follow(plug: Plug, home: nn.Module, root: nn.Module) -> None:
@@ -82,18 +110,3 @@ def _follow(plug: Plug, home: nn.Module, root: nn.Module) -> None:
 def _first_floating(*modules: nn.Module) -> nn.Parameter | None:
     found = (each for module in modules for each in module.parameters())
     return next((each for each in found if each.dtype.is_floating_point), None)
-
-
-def _part_from_original(home: nn.Module, plugs: Plugs) -> None:
-    """Give a shallow copy (`copy.copy`) tables of its own: what leaves the copy must not leave the original."""
-    original = None if plugs.home is None else plugs.home()
-    if original is None or original is home:
-        return
-    for name in (
-        *("_modules", "_forward_hooks", "_forward_hooks_with_kwargs"),
-        *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
-    ):
-        table = home.__dict__[name]
-        home.__dict__[name] = type(table)(table)
-    home._modules[HOME] = Plugs()
-    home._modules[HOME]._modules = dict(plugs._modules)  # type: ignore[union-attr]

@@ -5,41 +5,47 @@ from typing import Any
 
 from torch import nn
 
-from mag2.plugin.wrappers import ADAPTED, base_of, without_wrappers
+from mag2.plugin.wrappers import base_of, walk
 
-__all__ = ["joined", "listed", "paths", "submodule"]
+__all__ = ["joined", "listed", "path_of", "paths", "submodule"]
+
+
+_PREFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "base_model.model.", "module.")
 
 
 def paths(model: nn.Module) -> dict[str, nn.Module]:
-    """The submodules by their dotted paths, all of them, without the names of wrappers of parts.
-
-    What `torch.compile`, FSDP or an activation checkpoint wraps stands for its inside, an adapted layer of PEFT for the
-    whole.
-    """
+    """The submodules by their dotted paths, all of them, without the names of wrappers of parts."""
     found: dict[str, nn.Module] = {}
-    for path, part in model.named_modules(remove_duplicate=False):
-        plain, last = without_wrappers(path), path.rpartition(".")[2]
-        if plain not in found or not (last in ADAPTED or "modules_to_save" in path):
-            found[plain] = part
-    return found
+    others: dict[str, nn.Module] = {}
+    for path, part, stands in walk(model):
+        (found if stands else others).setdefault(path, part)
+    return {**others, **found}
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
-    """The submodule at a dotted path.
+    """The submodule at a dotted path. It may have the names of wrappers, as `named_modules` gives it.
 
     Raises:
         ValueError: there is none; paths that would work are named.
     """
-    raw = dict(model.named_modules(remove_duplicate=False))
-    if path in raw and without_wrappers(path) == path:
-        return paths(model)[path]
-    if path in raw:
-        return raw[path]
     parts = paths(model)
-    if without_wrappers(path) in parts:
-        return parts[without_wrappers(path)]
+    raw = dict(model.named_modules(remove_duplicate=False))
+    name = path
+    while name not in parts and name not in raw:
+        # The names of what wraps the whole model stand at the beginning.
+        plain = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), None)
+        if plain is None:
+            break
+        name = plain
+    if name in parts or name in raw:
+        return parts[name] if name in parts else raw[name]
     near = difflib.get_close_matches(path, parts, n=4, cutoff=0.5) or [name for name in parts if name][:8]
     raise ValueError(f"{type(base_of(model)).__name__} has no submodule {path!r}; it has {listed(near)}")
+
+
+def path_of(model: nn.Module, part: nn.Module) -> str | None:
+    """The path of a module in a model; None where it is not in it."""
+    return next((path for path, inner in paths(model).items() if inner is part), None)
 
 
 def joined(*parts: str) -> str:

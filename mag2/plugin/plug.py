@@ -5,15 +5,17 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from mag2.plugin.places import submodule
 from mag2.plugin.signature import title
 
-__all__ = ["HOME", "Hook", "Plug", "Plugs", "plugs_in"]
+__all__ = ["HOME", "Hook", "OutsideHook", "Plug", "Plugs", "plugs_in"]
 
 HOME = "mag2"  # the attribute of a guided module under which its plugs are registered
 _ORDER = itertools.count()
+# What was seen of a plug and said about it (`mag2.plugin.watch`), which is nothing of a copy.
+_OF_THIS_ONE = ("_warned", "_settled", "_missed", "_first")
 
 
 class Plug(nn.Module):
@@ -26,7 +28,8 @@ class Plug(nn.Module):
         at: the path of the place, as it was given to `attach`.
         guide: what it learns.
         enabled: False inside `mag2.disabled`. A copy that is made there is enabled.
-        calls: how often it ran; calls of compiled code are not counted.
+        calls: how often it ran, in the replicas of `nn.DataParallel` too; calls of compiled code are not counted.
+        failed: whether it never ran to its end because it does not fit: another guide may take its place.
         order: larger than that of every plug attached before, in this process.
         froze: whether the base was frozen when it was attached.
     """
@@ -37,13 +40,35 @@ class Plug(nn.Module):
     def __init__(self, at: str, guide: nn.Module):
         super().__init__()
         self.at, self.guide = at, guide
-        self.order, self.froze = next(_ORDER), False
-        self.calls, self.paused = 0, 0
+        self.order, self.froze, self.failed = next(_ORDER), False, False
+        self.paused = 0
+        self._calls = [0]  # a list, which replicas share
+        self.root: weakref.ref[nn.Module] | None = None
         self.was_trainable = any(parameter.requires_grad for parameter in guide.parameters())
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy: a copy is enabled and has not run."""
-        return {**self.__dict__, "calls": 0, "paused": 0}
+        kept = {name: value for name, value in self.__dict__.items() if name not in _OF_THIS_ONE}
+        return {**kept, "_calls": [0], "paused": 0, "root": None}
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> "Plug":
+        # A base without weights gets empty ones by `to_empty`, and then its own; the weights of a guide are there.
+        return super()._apply(_keeping(fn) if "to_empty" in getattr(fn, "__qualname__", "") else fn, recurse)
+
+    @property
+    def calls(self) -> int:
+        """How often it ran."""
+        return self._calls[0]
+
+    def count(self) -> None:
+        """Note that it ran."""
+        self._calls[0] += 1
+        if self.failed:
+            self.failed = False
+
+    def attached_to(self) -> nn.Module | None:
+        """The model that it was attached to, while that lives; unknown of a copy."""
+        return None if self.root is None else self.root()
 
     @property
     def enabled(self) -> bool:
@@ -112,9 +137,9 @@ class Plugs(nn.Module):
 
     holds_plugs = True
 
-    def __init__(self) -> None:
+    def __init__(self, home: nn.Module):
         super().__init__()
-        self.home: weakref.ref[nn.Module] | None = None  # the module that they were attached to; unknown of a copy
+        self.home: weakref.ref[nn.Module] | None = weakref.ref(home)  # unknown of a deep copy
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and deepcopy."""
@@ -128,11 +153,26 @@ class Plugs(nn.Module):
         return features
 
 
+def _keeping(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function that makes an empty tensor like another one, made to keep the values."""
+    return lambda tensor: fn(tensor) if tensor.is_meta else fn(tensor).copy_(tensor)
+
+
 def plugs_in(home: nn.Module) -> Plugs | None:
     """What is attached to a module itself, its parts not included."""
     # Not getattr: wrappers that forward attributes would show what is attached to the module that they wrap.
-    plugs = home._modules.get(HOME)
+    # Nor get, which scripted modules do not have.
+    if HOME not in home._modules:
+        return None
+    plugs = home._modules[HOME]
     return plugs if isinstance(plugs, Plugs) else None
+
+
+class OutsideHook:
+    """A hook of ours on another module than a home. `detach` undoes it wherever it finds it."""
+
+    def undo(self, part: nn.Module) -> None:
+        """Give the module back what the hook has changed; it is removed then."""
 
 
 class Hook:

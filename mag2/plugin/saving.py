@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from mag2.nn.modules import uncompiled
 from mag2.plugin.attaching import Attached, attached, check, insert
+from mag2.plugin.gathering import gathered
 from mag2.plugin.places import joined, paths, submodule
 from mag2.plugin.plug import Plug
-from mag2.plugin.wrappers import base_of
+from mag2.plugin.watch import found_idle
+from mag2.plugin.wrappers import base_of, is_adapter, names_of
 from mag2.saving.folders import (
     FORMAT,
     check_readable,
@@ -25,7 +27,6 @@ from mag2.saving.folders import (
     load_into,
     read_json,
     read_weights,
-    weights_of,
     write_folder,
 )
 from mag2.saving.registry import build, class_of, describe, name_of
@@ -40,9 +41,10 @@ _PLACE: dict[str, type] = {"in": str, "at": str, "kind": str, "config": dict, "g
 def save_plugin(model: nn.Module, folder: str | Path) -> None:
     """Save all plugs of a model into a folder, as PEFT saves an adapter: weights and a JSON, nothing of the base.
 
-    The model may be compiled, in DDP, averaged or adapted by PEFT; what these add to names is left out. Of a model
-    that is sharded (`fully_shard`), every process calls this: the weights are gathered, and the first process writes.
-    A folder that holds a plugin already is overwritten; whenever this is killed, it never holds half a file.
+    The model may be compiled, in DDP, averaged or adapted by PEFT; what these add to names is left out. Where several
+    processes train, the first one writes and the others return. If the model is sharded (`fully_shard`, FSDP), all of
+    them must call this, because they gather the weights together. A folder that holds a plugin already is overwritten;
+    whenever this is killed, it never holds half a file.
 
     Raises:
         ValueError: nothing is attached, a plug is of a kind of its own that is not registered, or weights are sharded
@@ -53,6 +55,7 @@ def save_plugin(model: nn.Module, folder: str | Path) -> None:
     if not places:
         raise ValueError(f"nothing is attached to this {type(base).__name__}; there is no plugin to save")
     _warn_of_idle(places)
+    _refuse_adapters(places)
     guides = list(dict.fromkeys(place.module for place in places))
     about = {
         "format": FORMAT,
@@ -62,12 +65,10 @@ def save_plugin(model: nn.Module, folder: str | Path) -> None:
         "guides": [describe(guide) for guide in guides],
         "frozen": sorted({_split(place)[0] for place in places if place.plug.froze}),
     }
-    weights = {f"{i}.{key}": value for i, guide in enumerate(guides) for key, value in weights_of(guide).items()}
-    if (
-        not torch.distributed.is_available()
-        or not torch.distributed.is_initialized()
-        or torch.distributed.get_rank() == 0
-    ):
+    with gathered(model, guides) as states:
+        weights = {f"{i}.{key}": value for i, state in enumerate(states) for key, value in state.items()}
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_rank() == 0:
         write_folder(Path(folder), (WEIGHTS, ABOUT), weights, about)
 
 
@@ -94,22 +95,23 @@ def load_plugin(model: nn.Module, folder: str | Path, *, guides: Sequence[nn.Mod
     built = _guides(about, guides, folder / ABOUT)
     _load(built, weights, folder / WEIGHTS)
     plugs = _plugs(about, built, folder / ABOUT)
-    base, roots = base_of(model), dict[str, list[Plug]]()
+    base, roots, freezing = base_of(model), dict[str, list[Plug]](), set[str]()
     for root, plug in plugs:
         found, plug.at = _find(base, root, plug.at)
         roots.setdefault(found, []).append(plug)
-        plug.froze = root in about["frozen"]
+        if root in about["frozen"]:
+            freezing.add(found)
     check(model, ())
     for root, there in roots.items():
         check(submodule(base, root), there)
     for root, there in roots.items():
-        insert(submodule(base, root), *there, freeze=any(plug.froze for plug in there))
+        insert(submodule(base, root), *there, freeze=root in freezing)
     return model
 
 
 def _inside_lightning(model: nn.Module) -> nn.Module:
     """The one part of a LightningModule that something is attached in; any other model itself."""
-    if not any(cls.__name__ == "LightningModule" for cls in type(model).__mro__):
+    if "LightningModule" not in names_of(model):
         return model
     names = {place.at.partition(".")[0] for place in attached(model)}
     part = model._modules.get(names.pop()) if len(names) == 1 else None
@@ -127,17 +129,27 @@ def _described(place: Attached, guides: list[nn.Module]) -> dict[str, Any]:
 
 def _split(place: Attached) -> tuple[str, str]:
     """The path of the model that a plug was attached to, and the path of its place in that; "" and all, if it moved."""
-    at = place.plug.at
-    root = place.at.removesuffix(at).removesuffix(".") if place.at.endswith(at) else ""
+    root, at = place.root, place.plug.at
     return (root, at) if joined(root, at) == place.at else ("", place.at)
 
 
 def _warn_of_idle(places: list[Attached]) -> None:
-    """Say which guides never ran, where others of the same model did."""
+    """Say which guides never ran, where others of the same model did or where it was seen already."""
     counted = [place for place in places if place.plug.is_counted]
-    idle = [place for place in counted if place.plug.calls == 0]
-    if idle and len(idle) < len(counted):
-        warnings.warn(f"{idle[0]!r} is saved and was never called, while others ran", stacklevel=3)
+    ran = any(place.plug.calls for place in counted)
+    for place in counted:
+        if place.plug.calls == 0 and (ran or found_idle(place.plug)):
+            why = "while others ran" if ran else "while its model was"
+            warnings.warn(f"{place.plug.describe(place.at)} is saved and was never called, {why}", stacklevel=3)
+
+
+def _refuse_adapters(places: list[Attached]) -> None:
+    for place in places:
+        if any(is_adapter(part) for part in place.module.modules()):
+            raise ValueError(
+                f"{place.plug.describe(place.at)} has layers that PEFT adapts; call merge_and_unload() on the PEFT "
+                f"model first, or give its config exclude_modules=r'.*\\.mag2\\..*'"
+            )
 
 
 def _find(base: nn.Module, root: str, at: str) -> tuple[str, str]:
@@ -211,5 +223,5 @@ def _check_place(place: Any) -> None:
 
 
 def _cannot(path: Path, about: dict[str, Any], what: str, verb: str, error: Exception) -> str:
-    writer = about.get("mag2", "unknown")
-    return f"{path} describes {what} that mag2 {library_version()} cannot {verb}: {error}; mag2 {writer} wrote it"
+    writer, why = about.get("mag2", "unknown"), " ".join(str(error).split())
+    return f"{path} describes {what} that mag2 {library_version()} cannot {verb}: {why}; mag2 {writer} wrote it"

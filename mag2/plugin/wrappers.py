@@ -1,4 +1,7 @@
-"""What wraps a model or its parts: names that belong to no model, and kinds that nothing may be attached inside of."""
+"""What wraps a model or its parts: names that belong to no model, and kinds that nothing may be attached inside of.
+
+Most of these classes are of packages that need not be installed: they are known by their names.
+"""
 
 import gc
 from collections.abc import Iterator
@@ -6,53 +9,99 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-__all__ = ["ADAPTED", "TRANSPARENT", "WHOLES", "base_of", "is_sharded", "parallel_around", "without_wrappers"]
+__all__ = ["base_of", "inside", "is_adapter", "is_sharded", "kept_copies", "names_of", "parallel_around", "walk"]
 
-# Attributes under which wrappers of parts keep what they wrap. What these hold stands for the wrapper:
-TRANSPARENT = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-# and what PEFT's hold is only a part of what they compute.
-ADAPTED = ("base_layer", "original_module")
-# Classes that wrap a whole model, by name, as most are of packages that need not be there, and where the model is.
-WHOLES = {
-    "OptimizedModule": "_orig_mod",
+# Classes that call what they wrap and add nothing, and the attribute under which they keep it.
+_WRAPPERS = {
     "DistributedDataParallel": "module",
     "DataParallel": "module",
-    "FullyShardedDataParallel": "_fsdp_wrapped_module",
-    "CheckpointWrapper": "_checkpoint_wrapped_module",
     "AveragedModel": "module",
     "ModelEma": "ema",
     "ModelEmaV2": "module",
     "ModelEmaV3": "module",
     "BaseTuner": "model",
+    "LoraModel": "model",
     "PeftModel": "base_model",
+    "DeepSpeedEngine": "module",
+    "_FabricModule": "_forward_module",
 }
+# Attributes that torch's own wrappers use and no model does.
+_KEPT_AS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_PARALLEL = {"DistributedDataParallel", "FullyShardedDataParallel", "DeepSpeedEngine"}
+
+
+def names_of(module: nn.Module) -> set[str]:
+    """The names of the classes that a module is of."""
+    return {cls.__name__ for cls in type(module).__mro__}
+
+
+def inside(module: nn.Module) -> str | None:
+    """The attribute under which a wrapper keeps the module that stands for it; None where a module is no wrapper."""
+    parts = module._modules
+    names = [*_KEPT_AS, *(_WRAPPERS[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in _WRAPPERS)]
+    # Not parts.get, which scripted modules do not have.
+    return next((name for name in names if name in parts and parts[name] is not None), None)
 
 
 def base_of(model: nn.Module) -> nn.Module:
     """The model inside whatever wraps all of it: compiled, parallel, sharded, averaged, or adapted by PEFT."""
-    while True:
-        names = [WHOLES[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in WHOLES]
-        inner = next((model._modules[name] for name in names if name in model._modules), None)
-        if inner is None:
-            return model
-        model = inner
+    while (name := inside(model)) is not None:
+        model = model._modules[name]  # type: ignore[assignment]
+    return model
 
 
-def without_wrappers(path: str) -> str:
-    """A path or a key without the names that wrappers of parts put into it."""
-    kept: list[str] = []
-    names = iter(path.split("."))
-    for name in names:
-        if name == "modules_to_save":
-            next(names, None)  # the name of an adapter
-        elif name not in TRANSPARENT and name not in ADAPTED:
-            kept.append(name)
-    return ".".join(kept)
+def is_adapter(module: nn.Module) -> bool:
+    """Whether a module is a layer of PEFT around the layer that it adapts, which it keeps as `base_layer`."""
+    return "base_layer" in module._modules and ("lora_A" in module._modules or "BaseTunerLayer" in names_of(module))
+
+
+def kept_copies(module: nn.Module) -> dict[str, nn.Module] | None:
+    """The copies of a part that PEFT trains as a whole (`modules_to_save`), by the names of adapters, or None."""
+    parts = module._modules
+    if "modules_to_save" not in parts or "original_module" not in parts:
+        return None
+    copies: nn.Module = parts["modules_to_save"]  # type: ignore[assignment]
+    return {name: copy for name, copy in copies._modules.items() if copy is not None}
+
+
+def walk(module: nn.Module, path: str = "", *, used: bool = True) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Every module below one with its dotted path, in which wrappers of parts leave no name.
+
+    The third value says whether the module is what stands at its path: the inside of a wrapper, the copy of a part
+    that PEFT trains (its original where adapters are off), an adapted layer of PEFT as a whole.
+    """
+    copies = kept_copies(module)
+    wrapped = inside(module)
+    yield path, module, used and wrapped is None and copies is None
+    for name, part in list(module._modules.items()):
+        if part is None:
+            continue
+        if name == wrapped:
+            yield from walk(part, path, used=used)
+        elif copies is not None and name == "modules_to_save":
+            for adapter, copy in copies.items():
+                yield from walk(copy, path, used=used and adapter in _active(module))
+        elif copies is not None and name == "original_module":
+            yield from walk(part, path, used=used and not copies.keys() & _active(module))
+        elif name == "base_layer" and is_adapter(module):
+            below = walk(part, path, used=used)
+            yield (*next(below)[:2], False)
+            yield from below
+        else:
+            yield from walk(part, f"{path}.{name}" if path else name, used=used)
+
+
+def _active(module: nn.Module) -> set[str]:
+    """The adapters in use of a wrapper of PEFT."""
+    if getattr(module, "disable_adapters", False) is True:
+        return set()
+    active = getattr(module, "active_adapters", None) or getattr(module, "active_adapter", None)
+    return {active} if isinstance(active, str) else set(active or kept_copies(module) or ())
 
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether parameters of a module lie in shards over several processes (`fully_shard`, FSDP, tensor parallel)."""
-    if any(cls.__name__ == "FullyShardedDataParallel" for part in module.modules() for cls in type(part).__mro__):
+    if any("FullyShardedDataParallel" in names_of(part) for part in module.modules()):
         return True
     return any(hasattr(parameter, "full_tensor") for parameter in module.parameters())
 
@@ -68,8 +117,8 @@ def parallel_around(part: nn.Module) -> str | None:
 
 
 def _parallel_wrappers() -> Iterator[nn.Module]:
-    """All DDP wrappers of this process: a module does not know what wraps it."""
+    """All DDP and FSDP wrappers of this process: a module does not know what wraps it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         for value in gc.get_objects():
-            if issubclass(type(value), nn.parallel.DistributedDataParallel):
+            if issubclass(type(value), nn.Module) and _PARALLEL & {cls.__name__ for cls in type(value).__mro__}:
                 yield value

@@ -25,7 +25,9 @@ def library_version() -> str:
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """The state of a module by its plain keys, each tensor on its own on the CPU.
+    """The state of a module by its plain keys, each tensor whole and on its own on the CPU; one on meta stays there.
+
+    What lies in shards over several processes is gathered: then each of them has to call this.
 
     Raises:
         ValueError: an extra state that is no tensor.
@@ -36,7 +38,14 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
         raise ValueError(
             f"{odd[0]} of {type(module).__name__} is a {type(weights[odd[0]]).__name__}; save tensors only"
         )
-    return {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
+    return {key: _whole(value) for key, value in weights.items()}
+
+
+def _whole(value: Tensor) -> Tensor:
+    """A tensor without its history, gathered where it is a DTensor."""
+    gather = getattr(value, "full_tensor", None)
+    value = (value if gather is None else gather()).detach()
+    return value if value.is_meta else value.cpu().contiguous().clone()
 
 
 def write_folder(folder: Path, names: tuple[str, str], weights: dict[str, Tensor], about: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def class_of(name: Any) -> Any:
 
 def name_of(value: object) -> str | None:
     """The name under which the class of a value is registered; None where it is not."""
-    return name_of_class(type(value))
+    return name_of_class(_own_class(value))
 
 
 def name_of_class(cls: type) -> str | None:
@@ -105,7 +105,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     name = name_of(inner)
     config = None if name is None else inner.config
     if config is None:
-        return {"kind": None, "class": type(inner).__name__}
+        return {"kind": None, "class": _own_class(inner).__name__}
     return {"kind": name, "config": {k: describe(v) if isinstance(v, nn.Module) else v for k, v in config.items()}}
 
 
@@ -123,6 +123,11 @@ def build(description: Mapping[str, Any], given: Iterator[nn.Module]) -> nn.Modu
     cls = class_of(description["kind"])
     config = {k: build(v, given) if _is_module(v) else v for k, v in description["config"].items()}
     return cls.from_config(config)
+
+
+def _own_class(value: object) -> type:
+    """The class of a value, without the subclass that torch's `fully_shard` makes of it."""
+    return next(cls for cls in type(value).__mro__ if "FSDPModule" not in {each.__name__ for each in cls.__mro__})
 
 
 def _is_module(value: Any) -> bool:
