@@ -67,6 +67,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             precision=settings["precision"],
             compile=options.compile,
             keep_weights=options.keep_weights,
+            save_weights=not options.no_weights,
         )
         return _report(table, settings, out, _train(work, out, options))
 
