@@ -51,7 +51,8 @@ def open_source(source: Mapping[str, Any], target: str, folder: str | Path | Non
     if unknown:
         raise DataError(f"the data are described by {unknown[0]!r}, which this version of mag2 does not know")
     given = {each: _restored(value, str(known[each])) for each, value in values.items()}
-    return read_once(provider(**given), target, extractors)
+    opened: Any = provider(**given)
+    return read_once(opened, target, extractors)
 
 
 def _plain(value: Any) -> Any:
