@@ -32,6 +32,7 @@ MODULES = (
     "mag2.extraction",
     "mag2.encoders",
     "mag2.training",
+    "mag2.scoring",
     "mag2.published",
     "mag2.saving",
 )
