@@ -229,7 +229,7 @@ def _nearest(left: Sequence[int], sizes: Index, target: float, most: int, *, alw
     chosen: set[int] = set()
     total = 0
     for group in left:
-        if len(chosen) < most and abs(total + sizes[group] - target) < abs(total - target):
+        if len(chosen) < most and abs(total + sizes[group] - target) <= abs(total - target):
             chosen.add(group)
             total += int(sizes[group])
     if not chosen and always:
