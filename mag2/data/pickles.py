@@ -45,7 +45,7 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def _load_npy(stream: BinaryIO) -> Any:
-    dtype = checked_header(stream)
+    dtype = checked_header(stream).dtype
     if not dtype.hasobject:
         stream.seek(0)
         return np.load(stream, allow_pickle=False)

@@ -13,8 +13,11 @@ import numpy as np
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures, FeatureDigest
+from mag2.data.npy_header import map_npy
 from mag2.data.raw_features import RawFeatures, check_shapes, mean_over_views
 from mag2.saving.atomic_io import holding, remove_leftovers, replacing
+from mag2.saving.bounded_json import load_json
+from mag2.saving.sentences import reason_of
 
 __all__ = ["STORE_VERSION", "default_cache_folders", "short_hash", "stored_features"]
 
@@ -62,7 +65,7 @@ def stored_features(
                     return found
                 return _build(folder, name, fingerprint, raw, progress)
         except OSError as fault:
-            reason = fault.strerror or type(fault).__name__
+            reason = reason_of(fault)
     tried = " or ".join(str(folder) for folder in folders)
     raise DataError(f"the feature store cannot be written in {tried} ({reason}): give a writable cache folder")
 
@@ -101,12 +104,12 @@ def _open_current(folder: Path, name: str, fingerprint: dict[str, Any]) -> ClipF
     """The store, if it is whole and made from these files."""
     data_file = folder / f"{name}.npy"
     try:
-        note = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        note = load_json(folder / f"{name}.json")
         if any(note[key] != value for key, value in fingerprint.items()):
             return None
         if note["itself"] != _size_and_time(data_file):
             return None
-        data = np.load(data_file, mmap_mode="r", allow_pickle=False)
+        data = map_npy(data_file)
         # Another process may have replaced the file before it was mapped. What is mapped stays.
         if note["itself"] != _size_and_time(data_file):
             return None
@@ -114,7 +117,7 @@ def _open_current(folder: Path, name: str, fingerprint: dict[str, Any]) -> ClipF
         if data.shape != (offsets[-1], note["width"]):
             return None
         return ClipFeatures(data, offsets, digest=note["digest"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError):
         return None  # missing, half-written or damaged: build it anew
 
 
@@ -138,7 +141,7 @@ def _build(
             file.flush()
             os.fsync(file.fileno())
         itself = _size_and_time(partial)
-        data = np.load(partial, mmap_mode="r", allow_pickle=False)
+        data = map_npy(partial)
     note = {**fingerprint, "itself": itself, "lengths": lengths, "width": width, "digest": digest.text()}
     with replacing(folder / f"{name}.json") as partial:
         partial.write_bytes(json.dumps(note).encode())

@@ -1,7 +1,6 @@
 """Files that are never seen half-written, and folders that one process holds at a time."""
 
 import contextlib
-import json
 import re
 import secrets
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+
+from mag2.saving.bounded_json import load_json
 
 __all__ = ["alone_in", "holding", "read_json", "remove_leftovers", "replacing", "save_atomically", "write_atomically"]
 
@@ -88,7 +89,7 @@ def read_json(path: Path, *keys: str) -> dict:
         ValueError: it is damaged; the sentence names it.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
     except ValueError:
         value = None
     if not isinstance(value, dict) or not set(keys) <= value.keys():
