@@ -13,6 +13,7 @@ from mag2.data.errors import DataError
 from mag2.data.labels import Example
 from mag2.data.npy_header import map_npy
 from mag2.data.pickles import load_pickle
+from mag2.saving.sentences import reason_of
 
 __all__ = ["RawFeatures", "check_shapes", "list_raw_features", "map_npy", "mean_over_views"]
 
@@ -142,7 +143,8 @@ def _checked(raw: RawFeatures) -> NDArray:
     except DataError:  # it is complete
         raise
     except OSError as fault:
-        raise DataError(f"{raw} cannot be read ({fault.strerror or 'damaged'}): extract it again") from fault
+        advice = "allow this user to read it" if isinstance(fault, PermissionError) else "extract it again"
+        raise DataError(f"{raw} cannot be read ({reason_of(fault)}): {advice}") from fault
     except ValueError as fault:
         raise DataError(f"{raw} {fault}: save one numeric array per video with numpy.save") from fault
     if array.dtype.kind not in "fiu":

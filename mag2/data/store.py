@@ -95,7 +95,7 @@ def _fingerprint(raw: Sequence[RawFeatures]) -> dict[str, Any]:
         try:
             stat = each.file.stat()
         except OSError as fault:
-            raise DataError(f"{each} cannot be read ({fault.strerror}): put the features there") from fault
+            raise DataError(f"{each} cannot be read ({reason_of(fault)}): put the features there") from fault
         rows.append([each.name, each.file.name, stat.st_size, stat.st_mtime_ns])
     return {"layout": STORE_VERSION, "sources": rows}
 
