@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.sentences import one_line
 from mag2.training.cells import Cell, Outcome, finished_results, read_result
 from mag2.training.checks import check_device, check_models, check_one_kind
 from mag2.training.dataset_providers import forget_datasets
@@ -48,7 +49,7 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
         with threads_of_torch(options.threads):
             return _run(table, options)
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {chosen_out(table, options)}", file=sys.stderr)
         return 130

@@ -9,6 +9,7 @@ from typing import NoReturn
 import torch
 
 from mag2.data import DATASETS
+from mag2.saving.sentences import one_line
 from mag2.training.tables import Table
 from mag2.training.threads import THREADS
 
@@ -131,4 +132,4 @@ class _Parser(argparse.ArgumentParser):
     """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
