@@ -16,6 +16,7 @@ from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import call_model, measure, predict
 from mag2.training.recipe import Recipe
+from mag2.training.recording import record_epoch
 from mag2.training.run import Run, autocast
 from mag2.training.tensorboard import TensorBoard
 
@@ -74,6 +75,7 @@ def fit(
             epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started)
             history.epochs.append(epoch)
             board.log(epoch)
+            record_epoch(model, dataset, run, number + 1)
             checkpoint.save(model, optimizer, schedule, history)
             if on_epoch is not None:
                 on_epoch(epoch)

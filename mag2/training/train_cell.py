@@ -28,7 +28,7 @@ class CellTraining:
 
     Attributes:
         request: what the cells are cells of. epochs: for each target.
-        device, precision, compile: as `Run` has them. keep_weights: whether checkpoints stay on disk.
+        device, precision, compile, record: as `Run` has them. keep_weights: whether checkpoints stay on disk.
     """
 
     request: Request
@@ -37,6 +37,7 @@ class CellTraining:
     precision: str
     compile: bool
     keep_weights: bool
+    record: tuple[int, ...] = ()
 
     def __call__(self, cell: Cell, folder: Path, tick: Callable[[], object]) -> dict[str, Any]:
         """Train the cell."""
@@ -52,6 +53,7 @@ class CellTraining:
             precision=self.precision,
             compile=self.compile,
             folder=folder,
+            record=self.record,
         )
         # A narrow model on few videos learns by many steps, not by large ones.
         recipe = replace(row.recipe, batch=SMALL_BATCH) if self.request.small else row.recipe
