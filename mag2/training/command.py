@@ -73,6 +73,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             compile=options.compile,
             keep_weights=options.keep_weights,
             record=tuple(sorted(set(options.record))),
+            save_weights=not options.no_weights,
         )
         return _report(table, settings, out, _train(work, out, options))
 

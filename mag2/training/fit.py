@@ -19,6 +19,8 @@ from mag2.training.recipe import Recipe
 from mag2.training.recording import record_epoch
 from mag2.training.run import Run, autocast
 from mag2.training.tensorboard import TensorBoard
+from mag2.training.trained_folder import save_trained
+from mag2.training.validation import Validation
 
 __all__ = ["batches", "fit"]
 
@@ -29,6 +31,9 @@ def fit(
     recipe: Recipe,
     run: Run,
     on_epoch: Callable[[Epoch], object] | None = None,
+    *,
+    validation: Validation | None = None,
+    keep_model: bool = False,
 ) -> History:
     """Train `model` in place and measure it on the test set after every epoch.
 
@@ -38,17 +43,23 @@ def fit(
     Args:
         model: a `mag2.training.ScoringModel`; checked before training and on the first batch.
         on_epoch: called after each epoch, for progress.
+        validation: hold back a share of the training videos, to stop early or to keep the best epoch by it.
+        keep_model: write the trained model into `run.folder`, for `mag2.load_trained` (`save_trained` says how a model
+            of your own class comes back).
 
     Returns:
         The `History`, that of the epochs before a resume included.
 
     Raises:
         ContractError: the model is no `ScoringModel`; the sentence says which part.
-        ValueError: the folder holds a checkpoint of another training, or the model needs features that the dataset does
-            not have.
+        ValueError: the folder holds a checkpoint of another training, the model needs features that the dataset does
+            not have, `keep_model` without a folder, or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
     """
     check_model(model)
+    if keep_model and run.folder is None:
+        raise ValueError("keep_model writes the model into the folder of the run; give Run(folder=...)")
+    train_on, held = (None, None) if validation is None else validation.split(len(dataset.train))
     model.to(run.device)
     forward: Any = torch.compile(model) if run.compile else model
     optimizer = recipe.make_optimizer(model)
@@ -61,24 +72,47 @@ def fit(
         "precision": run.precision,
         "data": dataset.fingerprint,
     }
+    if validation is not None:
+        identity["validation"] = asdict(validation)
     checkpoint = Checkpoint(run, identity, {"data": "simulated"} if dataset.simulated else {})
     checkpoint.resume(model, optimizer, schedule, history)
     with torch.random.fork_rng(devices=_cuda_devices(run.device)), TensorBoard(run.folder) as board:
         first = len(history.epochs)
         for number in range(first, run.epochs):
+            if validation is not None and validation.stops(history.epochs):
+                break
             started = time.perf_counter()
-            loss = _train_epoch(forward, model, dataset.train, recipe, run, optimizer, number, check=number == first)
+            loss = _train_epoch(
+                forward, model, dataset.train, recipe, run, optimizer, number, videos=train_on, check=number == first
+            )
             prediction = predict(forward, dataset.test, device=run.device, precision=run.precision)
             rate = float(schedule.get_last_lr()[0])
             schedule.step()
             measured = measure(prediction, dataset.test)
-            epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started)
+            found = None
+            if validation is not None and held is not None:
+                own = predict(forward, dataset.train, device=run.device, precision=run.precision, videos=held)
+                found = measure(own, dataset.train, held)[validation.measure]
+            epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started, validation=found)
             history.epochs.append(epoch)
+            history.predictions.append(prediction)
+            if validation is not None and validation.keep_best and validation.best(history.epochs) is epoch:
+                checkpoint.keep_best(model)
             board.log(epoch)
             record_epoch(model, dataset, run, number + 1)
-            checkpoint.save(model, optimizer, schedule, history)
+            ended = validation is not None and validation.stops(history.epochs)
+            checkpoint.save(model, optimizer, schedule, history, ended=ended)
             if on_epoch is not None:
                 on_epoch(epoch)
+    history.chosen = history.last.epoch
+    if history.predictions[-1] is None:  # of a checkpoint that did not keep them
+        history.predictions[-1] = predict(forward, dataset.test, device=run.device, precision=run.precision)
+    if validation is not None and validation.keep_best and checkpoint.best is not None:
+        model.load_state_dict(checkpoint.best)
+        history.chosen = validation.best(history.epochs).epoch
+    if keep_model and run.folder is not None:
+        held_back = None if validation is None else asdict(validation)
+        save_trained(model, run.folder, dataset, history=history, recipe=recipe, run=run, validation=held_back)
     return history
 
 
@@ -91,15 +125,21 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     number: int,
     *,
+    videos: Tensor | None,
     check: bool,
 ) -> float:
-    """One epoch; returns the mean loss. With `check` the model's output and loss are checked on the first batch."""
+    """One epoch on all performances or on those of `videos`; returns the mean loss.
+
+    With `check` the model's output and loss are checked on the first batch.
+    """
     model.train()
     forward.train()
     torch.manual_seed(_mixed(run.seed, number, 0))
     generator = torch.Generator().manual_seed(_mixed(run.seed, number, 1))
     totals = []
-    for index in batches(len(performances), recipe.batch, generator):
+    count = len(performances) if videos is None else len(videos)
+    for numbers in batches(count, recipe.batch, generator):
+        index = numbers if videos is None else videos[numbers]
         part = performances.batch(index, generator).to(run.device)
         with autocast(run.device, run.precision):
             output = call_model(forward, part)

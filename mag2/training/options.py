@@ -92,7 +92,8 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     add("--bf16", action="store_true", help="bfloat16 autocast")
     add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
-    add("--keep-weights", action="store_true", help="keep every trained model (checkpoint.pt)")
+    add("--keep-weights", action="store_true", help="keep every checkpoint.pt, the optimizer's state included")
+    add("--no-weights", action="store_true", help="do not keep the trained models (model.safetensors)")
     return parser
 
 

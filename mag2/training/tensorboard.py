@@ -30,6 +30,8 @@ class TensorBoard:
         if self.writer is not None:
             for name in ("loss", "lr", "spearman", "mse", "rl2"):
                 self.writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
+            if epoch.validation is not None:
+                self.writer.add_scalar("validation", epoch.validation, epoch.epoch)
 
     def __exit__(self, *_: object) -> None:
         if self.writer is not None:
