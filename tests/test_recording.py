@@ -115,7 +115,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no results; give the folder of a run"):
         read_run(tmp_path)
     (tmp_path / "cells").mkdir()
-    with pytest.raises(ValueError, match="no training in .* is finished"):
+    with pytest.raises(ValueError, match=r"no training in .* is finished"):
         read_run(tmp_path)
 
 

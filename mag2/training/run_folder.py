@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,11 +173,8 @@ def _read_one(path: Path) -> RunFolder:
     if (path / "result.json").is_file():
         result |= read_json(path / "result.json", "cell", "result")["result"]
     training = Training(path, heading, target, about.get("seed"), data, drawn or "simulated" in data, result, metrics)
-    settings = {
-        name: about[name]
-        for name in ("clips", "epochs", "epoch", "precision", "evaluation")
-        if about.get(name) is not None
-    }
+    shown = ("clips", "epochs", "epoch", "precision", "evaluation")
+    settings = {name: about[name] for name in shown if about.get(name) is not None}
     settings |= {f"recipe: {name}": value for name, value in (about.get("recipe") or {}).items()}
     versions = {"versions": {"mag2": about["mag2"]}} if "mag2" in about else {}
     return RunFolder(path, heading.name, False, (heading,), (training,), settings, (versions,) if versions else ())
@@ -184,9 +182,7 @@ def _read_one(path: Path) -> RunFolder:
 
 def _result_of(metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Both protocols from the epochs, as `result.json` has them."""
-    best = max(
-        metrics, key=lambda epoch: float("-inf") if epoch["spearman"] != epoch["spearman"] else epoch["spearman"]
-    )
+    best = max(metrics, key=lambda epoch: -math.inf if math.isnan(epoch["spearman"]) else epoch["spearman"])
     measures = {"last_epoch": metrics[-1], "best_on_test": best}
     return {
         name: {key: epoch[key] for key in ("epoch", "spearman", "mse", "rl2")} for name, epoch in measures.items()
