@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mag2.data import DataError, Dataset, Performances
+from mag2.scoring.score import score_by
+from mag2.scoring.scores import Scores
 from mag2.texts import TextFeatures
 from mag2.training.data_source import open_source
 from mag2.training.prediction import predict
@@ -107,3 +109,16 @@ class Trained:
         if source is None:
             raise DataError(f"{self.folder} does not say where its data lie: read the dataset yourself")
         return open_source(source, self.target, folder)
+
+    def score(self, features: Any, **options: Any) -> Scores:
+        """Score performances in the target's units, with what stands behind each score.
+
+        Args:
+            features: in memory, in files, or a folder that `mag2 extract` wrote, as `mag2.scoring.read_given` takes
+                them: ``trained.score("features")``, ``trained.score({"visual": clips, "audio": sound})``.
+            options: names, explain, level, clip_seconds and batch, as `mag2.scoring.score_by` has them.
+
+        Raises:
+            DataError: features that do not fit the model. ValueError: an unknown method, or another level.
+        """
+        return score_by([self], features, **options)
