@@ -8,7 +8,13 @@ from mag2.figures.curves import draw_learning_curves, draw_seed_spread
 from mag2.figures.embeddings import draw_fused_features, draw_grade_patterns
 from mag2.figures.files import Drawing
 from mag2.figures.grade_weights import draw_grade_weights
-from mag2.figures.predictions import Case, draw_cases, draw_error_by_range, draw_predicted_against_true
+from mag2.figures.predictions import (
+    Case,
+    draw_cases,
+    draw_contributions,
+    draw_error_by_range,
+    draw_predicted_against_true,
+)
 
 __all__ = [
     "FIGURES",
@@ -16,6 +22,7 @@ __all__ = [
     "Drawing",
     "Figures",
     "draw_cases",
+    "draw_contributions",
     "draw_error_by_range",
     "draw_figures",
     "draw_fused_features",

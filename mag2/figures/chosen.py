@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mag2.data import Dataset
+from mag2.figures.style import readable
 from mag2.scoring import Trained, load_trained
 from mag2.training.predictions import PREDICTIONS, Predictions, read_predictions
 from mag2.training.report import PROTOCOLS
@@ -47,7 +48,7 @@ class Chosen:
     @property
     def unit(self) -> str:
         """What its scores are called."""
-        return self.training.target.name
+        return readable(self.training.target.name, 40)
 
     @property
     def trained(self) -> Trained:

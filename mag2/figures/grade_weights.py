@@ -89,14 +89,25 @@ def _label_ends(axes: Any, ends: list[tuple[float, str, Any]], at: float) -> Non
     ends = sorted(ends, key=lambda end: end[0])
     for value, _, _ in ends:
         spots.append(max(value, spots[-1] + gap) if spots else value)
+    highest = axes.get_ylim()[1]
+    for place in range(len(spots) - 1, -1, -1):
+        spots[place] = min(spots[place], highest)
+        highest = spots[place] - gap
     for (value, name, colour), spot in zip(ends, spots, strict=True):
         axes.annotate(
             name,
             (at, value),
-            xytext=(at + 0.05 * (right - left), spot),
+            xytext=(at + 0.1 * (right - left), spot),
             fontsize=7.5,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 2},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "shrinkA": 1,
+                "shrinkB": 2,
+                "relpos": (0, 0.5),
+            },
         )
     axes.set_xlim(left, right)

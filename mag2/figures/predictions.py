@@ -14,7 +14,14 @@ from mag2.metrics import mse, spearman
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Case", "draw_cases", "draw_error_by_range", "draw_predicted_against_true", "score_ranges"]
+__all__ = [
+    "Case",
+    "draw_cases",
+    "draw_contributions",
+    "draw_error_by_range",
+    "draw_predicted_against_true",
+    "score_ranges",
+]
 
 RANGES = 5
 
@@ -148,6 +155,21 @@ def draw_cases(
             shown[-1].set_xlabel(axis)
     if method:
         figure.suptitle(f"{unit}: contribution of each clip, {method}", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+@styled
+def draw_contributions(
+    contributions: NDArray[Any], borders: NDArray[Any] | None = None, *, axis: str = "clip", footer: str = ""
+) -> "Figure":
+    """What each clip of one performance adds to its score.
+
+    Args:
+        contributions, borders: as `Case` has them. axis: what the borders count. footer: performance, model, method.
+    """
+    figure, axes = new_figure(1, 1, 8.0, 2.4, footer=footer)
+    _draw_clips(axes[0][0], Case("", math.nan, math.nan, contributions, borders))
+    axes[0][0].set(xlabel=axis, ylabel="points")
     return figure
 
 

@@ -105,7 +105,7 @@ def new_figure(
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     if footer:
-        figure.supxlabel(footer, x=0.01, ha="left", fontsize=7.5, color=MUTED)
+        figure.supxlabel(readable(footer, 160), x=0.01, ha="left", fontsize=7.5, color=MUTED)
     return figure, [list(row) for row in axes]
 
 
