@@ -1,6 +1,7 @@
 """What each clip adds to a score: by leaving it out, or by the gradient."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,8 @@ def occlusion(model: nn.Module, batch: Batch, real: int, *, size: int, precision
         whole = call_model(model, batch)["score"].float()
         scores = []
         for clips in torch.arange(real, device=device).split(size):
-            part = Batch(
-                **{name: _without(getattr(batch, name), clips, real) for name in _PARTS},
-                label=batch.label.expand(len(clips)),
-            )
+            parts: Any = {name: _without(getattr(batch, name), clips, real) for name in _PARTS}
+            part = Batch(**parts, label=batch.label.expand(len(clips)))
             scores.append(call_model(model, part)["score"].float())
     return (whole - torch.cat(scores)).cpu()
 
@@ -45,7 +44,7 @@ def gradient_times_input(model: nn.Module, batch: Batch, real: int, *, size: int
     One backward pass instead of a pass for each clip. It is the first-order change of the score from the clip's
     features to zeros; the less linear the model, the less it says about leaving the clip out.
     """
-    leaves = {
+    leaves: Any = {
         name: None if (part := getattr(batch, name)) is None else part.detach().clone().requires_grad_()
         for name in _PARTS
     }

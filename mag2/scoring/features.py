@@ -1,6 +1,6 @@
 """The performances to score, from features in memory, from files, or from a folder that `mag2 extract` wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,9 +24,13 @@ _MANIFEST = "extraction.json"  # of `mag2 extract`: it says how long a clip is
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Performances without scores: their labels say nothing. `clip_seconds`: how long a clip is, None if unknown."""
+    """Performances, whose labels say nothing, and the numbers of those to score.
+
+    `clip_seconds` is how long a clip is, None where that is unknown.
+    """
 
     performances: Performances
+    chosen: list[int]
     clip_seconds: float | None = None
 
 
@@ -42,16 +46,15 @@ def read_given(
             `video/NAME.npy`, `audio/NAME.npy` and so on, all of whose videos are scored.
         widths: of the features of each modality that the model was trained on.
         scale, clips: of the model.
-        names: of the videos: those to score of a folder or mapping, or what videos without names are called.
+        names: of the videos: those to score of performances, a folder or a mapping, or what videos without names are
+            called.
 
     Raises:
         DataError: features of another width or shape, no such file, or modalities with other videos.
     """
     if isinstance(features, Performances):
-        if names is not None:
-            raise DataError("performances have names of their own: leave names out")
         _check_widths(features.widths, widths)
-        return Given(features)
+        return Given(features, _numbers(features.names, names))
     seconds = None
     if isinstance(features, str | Path):
         path = Path(features)
@@ -78,7 +81,16 @@ def read_given(
     stacked = {key: ClipFeatures.stack([videos[name] for name in called]) for key, videos in by_modality.items()}
     _check_widths({key: part.width for key, part in stacked.items()}, widths)
     label = torch.zeros(len(called))
-    return Given(Performances(called, label, scale=scale, features=stacked, clips=clips), seconds)
+    made = Performances(called, label, scale=scale, features=stacked, clips=clips)
+    return Given(made, list(range(len(called))), seconds)
+
+
+def _numbers(known: Sequence[str], names: Sequence[str] | None) -> list[int]:
+    """The numbers of the performances with these names; all without names."""
+    for name in names or ():
+        if name not in known:
+            raise DataError(f"there is no video {name!r}: the videos are {_some(known)}")
+    return list(range(len(known))) if names is None else [known.index(name) for name in names]
 
 
 def _videos(modality: str, value: Any, names: Sequence[str] | None) -> dict[str, np.ndarray]:
@@ -134,8 +146,9 @@ def _of_folder(folder: Path, widths: Mapping[str, int], names: Sequence[str] | N
     return {key: paths for key, paths in files.items() if key in widths and all(p.is_file() for p in paths.values())}
 
 
-def _some(names: Mapping[str, Any]) -> str:
-    return ", ".join(list(names)[:4]) + (" and so on" if len(names) > 4 else "")
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:4]) + (" and so on" if len(listed) > 4 else "")
 
 
 def _clip_seconds(folder: Path) -> float | None:

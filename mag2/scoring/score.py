@@ -69,11 +69,11 @@ def score_by(
     seconds = clip_seconds or given.clip_seconds or first.about["clip_seconds"]
     interval = _interval(models, level)
     videos = given.performances
-    raw = [_raw(model, videos, explain, batch) for model in models]
+    raw = [_raw(model, videos, given.chosen, explain, batch) for model in models]
     similarity = _Similarity.of(first)
     scores = []
-    for number, name in enumerate(videos.names):
-        own = [each[number] for each in raw]
+    for place, number in enumerate(given.chosen):
+        own = [each[place] for each in raw]
         real, length = min(int(videos.lengths[number]), first.clips), int(videos.lengths[number])
         start = int(crop_starts(videos.lengths[number : number + 1], first.clips)[0])
         values = [each["score"] for each in own]
@@ -81,7 +81,7 @@ def score_by(
         half = None if interval is None else interval.half_width
         scores.append(
             Score(
-                name=name,
+                name=videos.names[number],
                 score=score,
                 by_seed=tuple(values),
                 low=None if half is None else score - half,
@@ -92,7 +92,7 @@ def score_by(
                 contributions={method: _mean([each["explain"][method] for each in own]) for method in explain},
                 grades={kind: _mean([each["grades"][kind] for each in own]) for kind in own[0]["grades"]},
                 seconds=seconds and [(clip * seconds, (clip + 1) * seconds) for clip in range(start, start + real)],
-                actions=similarity and similarity.name(videos.batch([number]), real),
+                actions=None if similarity is None else similarity.name(videos.batch([number]), real),
             )
         )
     notes = (*_notes(first, interval, explain, level), _action_note(similarity, videos))
@@ -100,11 +100,13 @@ def score_by(
     return Scores(first.name, first.about["data"], first.target, first.scale, seeds, tuple(scores), interval, notes)
 
 
-def _raw(model: "Trained", videos: Performances, explain: Sequence[str], size: int) -> list[dict[str, Any]]:
-    """Score, grades and contributions of each video by one model, in the target's units."""
+def _raw(
+    model: "Trained", videos: Performances, chosen: Sequence[int], explain: Sequence[str], size: int
+) -> list[dict[str, Any]]:
+    """Score, grades and contributions of each chosen video by one model, in the target's units."""
     precision, results = str(model.about["precision"]), []
-    predicted = model.predict(videos, batch=size).tolist()
-    for number, score in enumerate(predicted):
+    predicted = model.predict(videos, batch=size, videos=chosen).tolist()
+    for number, score in zip(chosen, predicted, strict=True):
         part = videos.batch([number]).to(model.device)
         real = min(int(videos.lengths[number]), model.clips)
         with torch.no_grad():

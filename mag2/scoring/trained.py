@@ -1,9 +1,10 @@
 """A trained model with all that it was trained with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mag2.data import DataError, Dataset, Performances
@@ -91,10 +92,15 @@ class Trained:
         """Those of the epoch whose weights the model has; None where there is no file."""
         return self.predictions.get(self.about["protocol"])
 
-    def predict(self, performances: Performances, *, batch: int = 64) -> Tensor:
-        """The scores (n,) of performances in the target's units, from their centre crops."""
+    def predict(self, performances: Performances, *, batch: int = 64, videos: Sequence[int] | None = None) -> Tensor:
+        """The scores (n,) of performances, or of those of the numbers `videos`, in the target's units.
+
+        From their centre crops, `batch` at a time.
+        """
+        chosen = None if videos is None else torch.tensor(list(videos), dtype=torch.long)
         precision = str(self.about["precision"])
-        return predict(self.model, performances, device=self.device, precision=precision, batch=batch) * self.scale
+        scores = predict(self.model, performances, device=self.device, precision=precision, batch=batch, videos=chosen)
+        return scores * self.scale
 
     def dataset(self, folder: str | Path | None = None) -> Dataset:
         """The dataset that it was trained on: read again from its folder, or simulated again.

@@ -32,13 +32,18 @@ __all__ = ["main"]
 SIMULATED_EPOCHS = 12
 
 
-def main(table: Table, arguments: Sequence[str] | None = None) -> int:
-    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault."""
+def main(table: Table, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
+    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault.
+
+    `program` is what errors and the manifest call the command; by default the script that runs.
+    """
     parser = make_parser(table)
+    parser.prog = program or parser.prog
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     options.seeds = list(dict.fromkeys(options.seeds))
-    options.command = shlex.join(["python", sys.argv[0] if arguments is None else f"{table.name}.py", *given])
+    script = ["python", sys.argv[0] if arguments is None else f"{table.name}.py"]
+    options.command = " ".join([program, shlex.join(given)]) if program else shlex.join([*script, *given])
     try:
         return _run(table, options)
     except (ValueError, OSError) as error:
