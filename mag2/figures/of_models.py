@@ -79,13 +79,15 @@ def best_and_worst(chosen: Chosen) -> Drawing:
     count = min(CASES, len(order) // 2)
     if not count:
         raise LeftOutError("best and worst cases need two test videos or more")
-    names = {name: place for place, name in enumerate(chosen.dataset.test.names)}
+    places = {name: place for place, name in enumerate(chosen.dataset.test.names)}
+    if not set(found.names) <= set(places):
+        raise LeftOutError("the predictions are of other videos than the test set")
     cases = [
         Case(
             found.names[each],
             float(found.score[each]),
             float(found.predicted[each]),
-            *clip_contributions(chosen.trained, chosen.dataset, names[found.names[each]]),
+            *clip_contributions(chosen.trained, chosen.dataset, places[found.names[each]]),
         )
         for each in map(int, (*order[:count], *order[::-1][:count]))
     ]

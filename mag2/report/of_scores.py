@@ -33,89 +33,114 @@ __all__ = ["read_scores", "scores_page"]
 MOST = 20  # performances whose clips are shown
 
 
-def scores_page(scores: Scores) -> Page:
-    """The page of what `mag2.Trained.score` returned."""
-    one = scores[0].name if len(scores) == 1 else f"{len(scores)} performances"
-    seeds = ", ".join(str(seed) for seed in scores.seeds if seed is not None)
-    sections = []
-    if len(scores) > 1:
-        sections.append(Section("Scores", [TableBlock(_table(scores))]))
-    for score in scores.performances[:MOST]:
-        sections.append(Section(readable(score.name, 40), _performance(scores, score)))
-    if len(scores) > MOST:
-        left = f"Clips are shown of the first {MOST} of {len(scores)} performances."
-        sections.append(Section("Not shown", [Sentence(left)]))
-    sections.append(Section("What stands behind the numbers", [Items(scores.notes)]))
+Scored = tuple[Scores, Mapping[str, float]]  # the scores for one target, and true scores of some by name
+
+
+def scores_page(scored: Sequence[Scored]) -> Page:
+    """The page of what `mag2.Trained.score` returned, for one target or several."""
+    everything = [scores for scores, _ in scored]
+    names = list(dict.fromkeys(each.name for scores in everything for each in scores))
+    targets = " and ".join(dict.fromkeys(scores.target for scores in everything))
+    sections: list[Section] = []
+    left = 0
+    for scores, truth in scored:
+        if len(scores) > 1:
+            sections.append(Section(scores.target, [TableBlock(_table(scores, truth))]))
+        for score in scores.performances:
+            if len(sections) >= MOST:
+                left += 1
+                continue
+            title = readable(score.name, 40) if len(scored) == 1 else f"{scores.target}: {readable(score.name, 40)}"
+            sections.append(Section(title, _performance(scores, score, truth.get(score.name))))
+    notes = list(dict.fromkeys(note for scores in everything for note in scores.notes))
+    if left:
+        notes.append(f"{left} performances more are in the tables; their clips are not shown here.")
+    sections.append(Section("What stands behind the numbers", [Items(notes)]))
+    one = readable(names[0], 60) if len(names) == 1 else f"{len(names)} performances"
     return Page(
-        title=f"{scores.target} of {readable(one, 60)}",
-        lead=[f"Scored by {scores.model}, trained on {scores.data}{f', seed {seeds}' if seeds else ''}."],
-        marks=[note for note in scores.notes if "SIMULATED" in note],
+        title=f"{targets} of {one}",
+        lead=list(dict.fromkeys(map(_made_by, everything))),
+        marks=[note for note in notes if "SIMULATED" in note],
         sections=sections,
     )
 
 
-def read_scores(path: Path) -> Scores:
-    """The scores of a JSON file that `mag2 score --json` printed.
+def _made_by(scores: Scores) -> str:
+    seeds = ", ".join(str(seed) for seed in scores.seeds if seed is not None)
+    return f"{scores.target} scored by {scores.model}, trained on {scores.data}{f', seed {seeds}' if seeds else ''}."
+
+
+def read_scores(path: Path) -> list[Scored]:
+    """The scores of a JSON file that `mag2 score` wrote.
 
     Raises:
         ValueError: it is another file, or damaged.
     """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        performances = tuple(
-            Score(
-                **{
-                    **each,
-                    "by_seed": tuple(each["by_seed"]),
-                    "contributions": {
-                        method: [math.nan if value is None else float(value) for value in values]
-                        for method, values in each["contributions"].items()
-                    },
-                    "seconds": each["seconds"] and [(float(begin), float(end)) for begin, end in each["seconds"]],
-                    "actions": each["actions"] and [NamedAction(**action) for action in each["actions"]],
-                }
-            )
-            for each in plain["performances"]
-        )
-        interval = plain["interval"]
-        if interval is not None:
-            filled = {key: math.nan if value is None else value for key, value in interval.items()}
-            interval = Interval(**filled)
-        scores = Scores(
-            **{
-                **plain,
-                "seeds": tuple(plain["seeds"]),
-                "notes": tuple(map(str, plain["notes"])),
-                "performances": performances,
-                "interval": interval,
-            }
-        )
-        if not performances or not all(math.isfinite(each.score) for each in performances):
+        scored = [_scored(each) for each in (plain if isinstance(plain, list) else [plain])]
+        if not scored or not all(math.isfinite(each.score) for scores, _ in scored for each in scores):
             raise ValueError("no scores")
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"{path} holds no scores; write them with: mag2 score ... --json > {path.name}") from None
-    return scores
+        raise ValueError(f"{path} holds no scores; write them with: mag2 score RUN --out {path.name}") from None
+    return scored
 
 
-def _table(scores: Scores) -> SortableTable:
+def _scored(plain: dict[str, Any]) -> Scored:
+    truth = plain.get("truth") or {}
+    interval = plain["interval"]
+    if interval is not None:
+        interval = Interval(**{key: math.nan if value is None else value for key, value in interval.items()})
+    scores = Scores(
+        **{
+            **{key: value for key, value in plain.items() if key != "truth"},
+            "seeds": tuple(plain["seeds"]),
+            "notes": tuple(map(str, plain["notes"])),
+            "performances": tuple(_score(each) for each in plain["performances"]),
+            "interval": interval,
+        }
+    )
+    return scores, {str(name): float(score) for name, score in truth.items()}
+
+
+def _score(plain: dict[str, Any]) -> Score:
+    return Score(
+        **{
+            **plain,
+            "by_seed": tuple(plain["by_seed"]),
+            "contributions": {
+                method: [math.nan if value is None else float(value) for value in values]
+                for method, values in plain["contributions"].items()
+            },
+            "seconds": plain["seconds"] and [(float(begin), float(end)) for begin, end in plain["seconds"]],
+            "actions": plain["actions"] and [NamedAction(**action) for action in plain["actions"]],
+        }
+    )
+
+
+def _table(scores: Scores, truth: Mapping[str, float]) -> SortableTable:
     columns = [Column("performance", "text", name=True), Column(scores.target, first=True)]
     if scores.interval is not None:
         columns += [Column("from"), Column("to")]
     if len(scores.seeds) > 1:
         columns.append(Column("spread of seeds"))
+    columns += [Column("true score"), Column("error")] if truth else []
     columns += [Column("clips", first=True), Column("of")]
     rows = []
     for each in scores.performances:
         line = [Entry(each.name), number(each.score)]
         line += [number(each.low), number(each.high)] if scores.interval is not None else []
         line += [number(each.spread)] if len(scores.seeds) > 1 else []
+        if truth:
+            true = truth.get(each.name)
+            line += [number(true), number(None if true is None else each.score - true)]
         rows.append([*line, number(each.clips), number(each.of)])
     interval = "" if scores.interval is None else f", with the {scores.interval.level:.0%} interval"
     return SortableTable(f"{scores.target} of {len(rows)} performances{interval}", columns, rows)
 
 
-def _performance(scores: Scores, score: Score) -> list[Any]:
-    more = []
+def _performance(scores: Scores, score: Score, true: float | None) -> list[Any]:
+    more = [] if true is None else [f"true score {true:.4g}"]
     if score.low is not None and score.high is not None and scores.interval is not None:
         more.append(f"{scores.interval.level:.0%} interval {score.low:.4g} to {score.high:.4g}")
     if score.spread is not None:

@@ -26,7 +26,7 @@ def write_report(
 
     Args:
         source: the folder of a table's results or of one training; or what `mag2.Trained.score` returned, or a JSON
-            file of it (`mag2 score --json`).
+            file of it (`mag2 score --out`).
         out: the file; by default `report.html` in the folder, or beside the JSON file.
         row, target, seed: whose figures and predictions are shown, as `mag2.figures.draw_figures` has them.
         figures: False leaves out the figures of a run.
@@ -60,7 +60,7 @@ def make_report(
 ) -> str:
     """The page as text; arguments and errors as `write_report`."""
     if isinstance(source, Scores):
-        return render(scores_page(source))
+        return render(scores_page([(source, {})]))
     if Path(source).is_file():
         return render(scores_page(read_scores(Path(source))))
     run = read_run(source)
