@@ -48,7 +48,8 @@ class Chosen:
     @property
     def unit(self) -> str:
         """What its scores are called."""
-        return readable(self.training.target.name, 40)
+        name = readable(self.training.target.name, 40)
+        return name if name.isupper() or "score" in name.lower() else f"{name} score"  # TES, but "Ball score"
 
     @property
     def trained(self) -> Trained:

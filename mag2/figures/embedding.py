@@ -10,6 +10,7 @@ from mag2.metrics import spearman
 
 __all__ = ["embed", "neighbour_agreement", "thinned"]
 
+FEWEST = 20
 PERPLEXITY = 30.0  # of van der Maaten and Hinton, "Visualizing data using t-SNE" (2008), who advise 5 to 50
 
 
@@ -48,10 +49,10 @@ def neighbour_agreement(features: NDArray[Any], score: NDArray[Any], k: int = 5)
     """Spearman of each score with the mean score of its k nearest neighbours in the features, itself left out.
 
     A picture of t-SNE cannot be measured; this says in one number how much of the score nearness holds. nan where
-    fewer than k + 2 rows.
+    there are fewer than `FEWEST` rows, which say nothing.
     """
     rows = np.asarray(features, dtype=np.float64).reshape(len(features), -1)
-    if len(rows) < k + 2:
+    if len(rows) < FEWEST:
         return math.nan
     square = (rows**2).sum(axis=1)
     distance = square[:, None] + square[None] - 2 * rows @ rows.T

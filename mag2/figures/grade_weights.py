@@ -35,6 +35,7 @@ def draw_grade_weights(
     """
     order = np.argsort(score, kind="stable")
     window = max(1, len(order) // 10)
+    smoothed = "" if window == 1 else f" (running mean of {window} performances)"
     figure, axes = new_figure(1, len(panels), 5.2 * len(panels), 3.9, footer=footer)
     at = _running_mean(np.asarray(score, dtype=float)[order], window)
     for (title, weights), place in zip(panels.items(), axes[0], strict=True):
@@ -58,7 +59,7 @@ def draw_grade_weights(
             ends.append((float(line[-1]), str(name), colour))
         place.axhline(1 / weights.shape[1], color=MUTED, linewidth=0.7, linestyle=":")
         place.set_title(title)
-        place.set_xlabel(f"{unit}, ascending (running mean of {window} performances)")
+        place.set_xlabel(f"{unit}, ascending{smoothed}")
         place.set_ylim(bottom=0)
         _label_ends(place, ends, float(at[-1]))
     axes[0][0].set_ylabel("weight of the grade")

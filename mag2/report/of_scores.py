@@ -30,6 +30,7 @@ from mag2.vocabulary import GRADE_WORDS
 
 __all__ = ["read_scores", "scores_page"]
 
+SHOWN_LETTERS = 40  # of a name in a heading
 MOST = 20  # performances whose clips are shown
 
 
@@ -50,17 +51,23 @@ def scores_page(scored: Sequence[Scored]) -> Page:
             if len(sections) >= MOST:
                 left += 1
                 continue
-            title = readable(score.name, 40) if len(scored) == 1 else f"{scores.target}: {readable(score.name, 40)}"
+            title = (
+                readable(score.name, SHOWN_LETTERS)
+                if len(scored) == 1
+                else f"{scores.target}: {readable(score.name, SHOWN_LETTERS)}"
+            )
             sections.append(Section(title, _performance(scores, score, truth.get(score.name))))
     notes = list(dict.fromkeys(note for scores in everything for note in scores.notes))
     if left:
         notes.append(f"{left} performances more are in the tables; their clips are not shown here.")
-    sections.append(Section("What stands behind the numbers", [Items(notes)]))
+    marks = [note for note in notes if "SIMULATED" in note]
+    behind = [note for note in notes if note not in marks]
+    sections.append(Section("What stands behind the numbers", [Items(behind)]))
     one = readable(names[0], 60) if len(names) == 1 else f"{len(names)} performances"
     return Page(
         title=f"{targets} of {one}",
         lead=list(dict.fromkeys(map(_made_by, everything))),
-        marks=[note for note in notes if "SIMULATED" in note],
+        marks=marks,
         sections=sections,
     )
 
@@ -148,7 +155,7 @@ def _performance(scores: Scores, score: Score, true: float | None) -> list[Any]:
         more.append(f"seeds {shown} (standard deviation {score.spread:.2g})")
     more.append(f"{score.clips} of {score.of} clips, from clip {score.first + 1}")
     blocks: list[Any] = [
-        Sentence(f"Performance: {score.name}"),
+        *([] if readable(score.name, SHOWN_LETTERS) == score.name else [Sentence(f"Performance: {score.name}")]),
         Points(f"{score.score:.4g}", f"{scores.target}; {'; '.join(more)}."),
     ]
     if score.grades:
@@ -161,22 +168,28 @@ def _performance(scores: Scores, score: Score, true: float | None) -> list[Any]:
 
 
 def _grades(grades: Mapping[str, Sequence[float]]) -> SortableTable:
-    rows = []
+    """A line for each grade, a column for each branch; that of grades with music has two, without and with."""
+    columns: dict[str, list[float]] = {}
     for kind, weights in grades.items():
-        for place, (weight, word) in enumerate(zip(weights, _words(kind, len(weights)), strict=True), start=1):
-            rows.append([Entry(kind.replace("_", "-")), Entry(str(place), place), Entry(word), number(weight, 3)])
-    columns = [Column("branch", "text"), Column("rank"), Column("grade", "text"), Column("weight")]
-    return SortableTable("Weight of each grade, from the worst", columns, rows)
-
-
-def _words(kind: str, count: int) -> list[str]:
-    """The words of the shipped prompts for so many grades; of own prompts only their rank is known here."""
-    paired = kind == "audio_visual" and count % 2 == 0
-    words = GRADE_WORDS.get(count // 2 if paired else count, ())
-    if not words:
-        return [""] * count
-    music = ("without fitting music", "with fitting music")
-    return [f"{word} {each}" for word in words for each in music] if paired else list(words)
+        if kind == "audio_visual" and len(weights) % 2 == 0:
+            columns |= {"without fitting music": list(weights[::2]), "with fitting music": list(weights[1::2])}
+        else:
+            columns[kind.replace("_", "-")] = list(weights)
+    count = max(map(len, columns.values()))
+    words = GRADE_WORDS.get(count, [f"grade {place + 1}" for place in range(count)])
+    rows = [
+        [
+            Entry(str(place + 1), place + 1),
+            Entry(words[place]),
+            *(
+                Entry(f"{weights[place]:.3f}", weights[place]) if place < len(weights) else Entry("")
+                for weights in columns.values()
+            ),
+        ]
+        for place in range(count)
+    ]
+    headings = [Column("rank"), Column("grade", "text"), *(Column(name) for name in columns)]
+    return SortableTable("Weight of each grade, from the worst", headings, rows)
 
 
 def _clips(scores: Scores, score: Score) -> SortableTable:
