@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mag2 import TextFeatures, load_trained
+from mag2 import MLAVL, TextFeatures, load_trained
 from mag2.baselines import GDLT
 from mag2.data import simulate
 from mag2.data.drawing import draw_world, text_directions
@@ -15,8 +15,6 @@ from mag2.data.performances import assemble
 from mag2.programmes import SCALES, TEST_COMPETITIONS, ElementTexts, read_performances, train_and_test
 from mag2.scoring.conformal import half_width
 from mag2.training import Recipe, Run, fit
-
-RECIPE = Recipe(lr=2e-3, batch=32)
 
 
 class ClipByClip(nn.Module):
@@ -34,21 +32,33 @@ class ClipByClip(nn.Module):
         return {"total": ((output["score"] - label) ** 2).mean()}
 
 
+TEXTS = TextFeatures.for_sport("figure_skating")
+SIZE = {"dim": 64, "n_heads": 4, "dropout": 0.1}
+# A model, its recipe and epochs, and how many of 200 planted clips occlusion has to find.
+MODELS = {
+    "clip by clip": (ClipByClip, Recipe(lr=2e-3, batch=32), 30, 160),
+    "MLAVL": (lambda: MLAVL(TEXTS, visual_dim=64, audio_dim=64, **SIZE), Recipe(lr=1e-3, batch=16), 9, 140),
+    "GDLT": (lambda: GDLT(in_dim=64, **SIZE), Recipe(lr=1e-3, batch=16), 14, 130),
+}
+
+
 @pytest.mark.slow
-def test_occlusion_finds_the_clip_whose_execution_was_planted_bad(tmp_path):
+@pytest.mark.parametrize("name", MODELS)
+def test_occlusion_finds_the_clip_whose_execution_was_planted_bad(tmp_path, name):
     """One clip of a test video gets the worst execution there is; nothing else about the video changes.
 
     PCS is the target, because the simulator makes it of the executions alone; TES weighs them by base values, and a
     transition, which has no value, lowers it more than a difficult element that is done badly.
     """
-    texts, widths, seed = TextFeatures.for_sport("figure_skating"), {"visual": 64, "audio": 64}, 0
-    made = simulate(texts, train=2400, test=200, length=(14, 20), widths=widths, seed=seed)
-    directions = (text_directions(texts.visual, "visual"), text_directions(texts.audio, "audio"))
+    widths, seed = {"visual": 64, "audio": 64}, 0
+    made = simulate(TEXTS, train=2400, test=200, length=(14, 20), widths=widths, seed=seed)
+    directions = (text_directions(TEXTS.visual, "visual"), text_directions(TEXTS.audio, "audio"))
     world = draw_world(*directions, widths, False, np.random.default_rng(seed))
     execution = world.content["visual"][1]
+    build, recipe, epochs, enough = MODELS[name]
     torch.manual_seed(0)
-    fit(ClipByClip(), made.dataset("PCS", clips=20), RECIPE, Run(epochs=30, folder=tmp_path), keep_model=True)
-    trained = load_trained(tmp_path, build=ClipByClip)
+    fit(build(), made.dataset("PCS", clips=20), recipe, Run(epochs=epochs, folder=tmp_path), keep_model=True)
+    trained = load_trained(tmp_path, build=build)
     draws, found = np.random.default_rng(1), {"occlusion": 0, "gradient times input": 0}
     for video in range(2400, 2600):
         action, q = made.action[video], made.q[video]
@@ -58,8 +68,8 @@ def test_occlusion_finds_the_clip_whose_execution_was_planted_bad(tmp_path):
         score = trained.score(features, explain=list(found))[0]
         for method, values in score.contributions.items():
             found[method] += int(np.argsort(values).tolist().index(clip) < 3)
-    print({method: f"{count / 200:.1%}" for method, count in found.items()})
-    assert found["occlusion"] >= 160
+    print(name, {method: f"{count / 200:.1%}" for method, count in found.items()})
+    assert found["occlusion"] >= enough
 
 
 @pytest.fixture(scope="module")
