@@ -1,6 +1,7 @@
-"""Training: recipes, one model (`fit`), all its stages (`train`), grids of trainings, and the pages they end in."""
+"""Training: recipes, one model (`fit`, `train`), folds (`cross_validate`), grids of trainings, and their pages."""
 
 from mag2.training.contract import ContractError, ScoringModel
+from mag2.training.cross_validation import CrossValidation, cross_validate
 from mag2.training.fit import fit
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import measure, predict
@@ -12,12 +13,14 @@ from mag2.training.validation import Validation
 
 __all__ = [
     "ContractError",
+    "CrossValidation",
     "Epoch",
     "History",
     "Recipe",
     "Run",
     "ScoringModel",
     "Validation",
+    "cross_validate",
     "fit",
     "measure",
     "predict",

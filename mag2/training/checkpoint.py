@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from mag2.saving.atomic_io import save_atomically, write_atomically
+from mag2.saving.full_disk import append_whole
 from mag2.training.history import Epoch, History
 from mag2.training.optimizer_state import load_optimizer, parameter_names
 from mag2.training.run import Run
@@ -44,7 +45,6 @@ class Checkpoint:
         folder = self.run.folder
         if folder is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "checkpoint.pt"
         if path.is_file():
             saved = torch.load(path, map_location=self.run.device, weights_only=True)
@@ -78,8 +78,7 @@ class Checkpoint:
         folder = self.run.folder
         if folder is None:
             return
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(self._line(history.last))
+        append_whole(self._line(history.last).encode(), folder / "metrics.jsonl")
         if (
             ended
             or len(history.epochs) == self.run.epochs

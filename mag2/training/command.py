@@ -25,6 +25,7 @@ from mag2.training.run_manifest import describe_call, recorded
 from mag2.training.table_file import write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
+from mag2.training.threads import threads_of_torch
 from mag2.training.train_cell import SMALL_BATCH, CellTraining
 
 __all__ = ["main"]
@@ -45,7 +46,8 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
     script = ["python", sys.argv[0] if arguments is None else f"{table.name}.py"]
     options.command = " ".join([program, shlex.join(given)]) if program else shlex.join([*script, *given])
     try:
-        return _run(table, options)
+        with threads_of_torch(options.threads):
+            return _run(table, options)
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
     except KeyboardInterrupt:
@@ -95,7 +97,14 @@ def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[O
     with tqdm(total=sum(sizes.values()), unit="epoch", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
         gpus = 1 if options.device.startswith("cuda") else 0
         grid = run_grid(
-            cells, work, out, workers=options.workers, on_tick=lambda: bar.update(), ray=options.ray, gpus=gpus
+            cells,
+            work,
+            out,
+            workers=options.workers,
+            threads=options.threads,
+            on_tick=lambda: bar.update(),
+            ray=options.ray,
+            gpus=gpus,
         )
         for outcome in grid:
             outcomes.append(outcome)
@@ -155,6 +164,7 @@ def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Data
         "epochs": options.epochs,
         "size": model_size(options),
         "precision": "bfloat16" if options.bf16 else "float32",
+        "threads": options.threads,
     }
 
 

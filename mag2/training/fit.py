@@ -1,9 +1,11 @@
 """Train one model on one dataset: every epoch measured, every kill survived, every number repeatable."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from mag2.data import Dataset, Performances
 from mag2.nn.modules import unwrapped
+from mag2.saving.atomic_io import alone_in, remove_leftovers
+from mag2.saving.full_disk import naming_full_disk
 from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
@@ -38,7 +42,8 @@ def fit(
     """Train `model` in place and measure it on the test set after every epoch.
 
     The randomness of an epoch (order, crops, dropout) depends on the seed and the number of the epoch alone, so a
-    training that was killed and started again in the same folder ends with the numbers that it would have had.
+    training that was killed and started again in the same folder ends with the numbers that it would have had. On a CPU
+    they also depend on the number of threads (`torch.get_num_threads()`); the cells of a grid all have the same.
 
     Args:
         model: a `mag2.training.ScoringModel`; checked before training and on the first batch.
@@ -52,9 +57,10 @@ def fit(
 
     Raises:
         ContractError: the model is no `ScoringModel`; the sentence says which part.
-        ValueError: the folder holds a checkpoint of another training, the model needs features that the dataset does
-            not have, `keep_model` without a folder, or too few videos for a validation.
+        ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
+            features that the dataset does not have, `keep_model` without a folder, or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
+        DiskFullError: a file did not fit; make room, and the same call goes on.
     """
     check_model(model)
     if keep_model and run.folder is None:
@@ -75,9 +81,10 @@ def fit(
     if validation is not None:
         identity["validation"] = asdict(validation)
     checkpoint = Checkpoint(run, identity, {"data": "simulated"} if dataset.simulated else {})
-    checkpoint.resume(model, optimizer, schedule, history)
-    with torch.random.fork_rng(devices=_cuda_devices(run.device)), TensorBoard(run.folder) as board:
+    with _alone(run.folder), torch.random.fork_rng(devices=_cuda_devices(run.device)):
+        checkpoint.resume(model, optimizer, schedule, history)
         first = len(history.epochs)
+        board = TensorBoard(run.folder, first + 1)
         for number in range(first, run.epochs):
             if validation is not None and validation.stops(history.epochs):
                 break
@@ -114,6 +121,19 @@ def fit(
         held_back = None if validation is None else asdict(validation)
         save_trained(model, run.folder, dataset, history=history, recipe=recipe, run=run, validation=held_back)
     return history
+
+
+@contextlib.contextmanager
+def _alone(folder: Path | None) -> Iterator[None]:
+    """Hold the folder of a training inside a `with`, made where it is not there, without what killed ones left."""
+    if folder is None:
+        yield
+        return
+    with naming_full_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        remove_leftovers(folder)
+        yield
 
 
 def _train_epoch(
