@@ -90,6 +90,14 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
     add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
+    add(
+        "--record",
+        nargs="+",
+        type=_at_least(1),
+        default=[],
+        metavar="EPOCH",
+        help="keep the decoded grades of the test videos after these epochs, for the figures of an early stage",
+    )
     add("--bf16", action="store_true", help="bfloat16 autocast")
     add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
     add("--keep-weights", action="store_true", help="keep every checkpoint.pt, the optimizer's state included")
