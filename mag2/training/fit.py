@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,9 +13,10 @@ from mag2.nn.modules import unwrapped
 from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
-from mag2.training.prediction import call_model, measure, predict
+from mag2.training.prediction import call_model, check_whole, measure, predict
 from mag2.training.recipe import Recipe
 from mag2.training.run import Run, autocast
+from mag2.training.steps import Steps
 from mag2.training.tensorboard import TensorBoard
 
 __all__ = ["batches", "fit"]
@@ -43,8 +43,8 @@ def fit(
 
     Raises:
         ContractError: the model is no `ScoringModel`; the sentence says which part.
-        ValueError: the folder holds a checkpoint of another training, or the model needs features that the dataset does
-            not have.
+        ValueError: the folder holds a checkpoint of another training, the model needs features that the dataset does
+            not have, or whole videos are longer than it takes.
         FloatingPointError: the loss became nan or infinite.
     """
     check_model(model)
@@ -54,22 +54,33 @@ def fit(
     schedule = recipe.make_schedule(optimizer, run.epochs)
     history = History()
     identity = {
-        "recipe": asdict(recipe),
+        "recipe": recipe.identity,
         "epochs": run.epochs,
         "seed": run.seed,
         "precision": run.precision,
         "data": dataset.fingerprint,
     }
+    if run.evaluation != "crops":  # as in version 0.1, whose checkpoints say nothing of it
+        identity["evaluation"] = run.evaluation
+        check_whole(model, dataset.test)
     checkpoint = Checkpoint(run, identity, {"data": "simulated"} if dataset.simulated else {})
     checkpoint.resume(model, optimizer, schedule, history)
     with torch.random.fork_rng(devices=_cuda_devices(run.device)), TensorBoard(run.folder) as board:
         first = len(history.epochs)
         for number in range(first, run.epochs):
             started = time.perf_counter()
-            loss = _train_epoch(forward, model, dataset.train, recipe, run, optimizer, number, check=number == first)
-            prediction = predict(forward, dataset.test, device=run.device, precision=run.precision)
             rate = float(schedule.get_last_lr()[0])
-            schedule.step()
+            steps = Steps(model, recipe, optimizer, schedule)
+            loss = _train_epoch(forward, model, dataset.train, steps, run, number, check=number == first)
+            prediction = predict(
+                forward,
+                dataset.test,
+                device=run.device,
+                precision=run.precision,
+                clips=recipe.clips,
+                evaluation=run.evaluation,
+            )
+            steps.end_epoch()
             measured = measure(prediction, dataset.test)
             epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started)
             history.epochs.append(epoch)
@@ -84,9 +95,8 @@ def _train_epoch(
     forward: nn.Module,
     model: nn.Module,
     performances: Performances,
-    recipe: Recipe,
+    steps: Steps,
     run: Run,
-    optimizer: torch.optim.Optimizer,
     number: int,
     *,
     check: bool,
@@ -97,8 +107,8 @@ def _train_epoch(
     torch.manual_seed(_mixed(run.seed, number, 0))
     generator = torch.Generator().manual_seed(_mixed(run.seed, number, 1))
     totals = []
-    for index in batches(len(performances), recipe.batch, generator):
-        part = performances.batch(index, generator).to(run.device)
+    for index in batches(len(performances), steps.recipe.batch, generator):
+        part = performances.batch(index, generator, clips=steps.recipe.clips).to(run.device)
         with autocast(run.device, run.precision):
             output = call_model(forward, part)
             if check:
@@ -107,11 +117,7 @@ def _train_epoch(
             if check:
                 check_total(model, losses)
             check, total = False, losses["total"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        if recipe.grad_clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
-        optimizer.step()
+        steps.take(total)
         totals.append(total.detach())
     mean = float(torch.stack(totals).mean())
     if not math.isfinite(mean):

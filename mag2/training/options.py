@@ -9,6 +9,9 @@ from typing import NoReturn
 import torch
 
 from mag2.data import DATASETS
+from mag2.plugin.placement import STARTS
+from mag2.training.request import SIMULATED_EPOCHS
+from mag2.training.run import EVALUATIONS
 from mag2.training.tables import Table
 
 __all__ = ["chosen_out", "default_out", "make_parser", "model_size"]
@@ -61,9 +64,22 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     add(
         "--epochs",
         type=_at_least(1),
-        help="for every target; the paper's by default, fewer on simulated data",
+        help=f"for every model, stage and target; the recipes' by default, {SIMULATED_EPOCHS} on simulated data",
     )
     add("--clips", type=_at_least(1), help="length of a crop; the dataset's own, fewer on simulated data")
+    add(
+        "--evaluation",
+        choices=tuple(EVALUATIONS),
+        help="what is scored: the middle crop of a video, or whole videos one at a time; as the script of each row's "
+        "model by default (python -m mag2.training.recipes)",
+    )
+    add(
+        "--start",
+        choices=STARTS,
+        default="residual",
+        help="how the guides of +MAG2 enter the models of the field: features + guide (the default), the same starting "
+        "at the features, or the guide alone; MLAVL's own do as its row says",
+    )
     add(
         "--size",
         choices=("paper", "small"),

@@ -23,7 +23,17 @@ def resolve(table: Table, options: argparse.Namespace) -> Request:
     """
     rows, providers = _rows(table, options), _providers(table, options)
     targets, encoders = _targets(table, options, providers), _encoders(options, providers)
-    return Request(rows, tuple(targets), providers, encoders, model_size(options) == "small")
+    return Request(
+        rows,
+        tuple(targets),
+        providers,
+        encoders,
+        small=model_size(options) == "small",
+        epochs=options.epochs,
+        clips=options.clips,
+        evaluation=options.evaluation,
+        start=options.start,
+    )
 
 
 def _chosen(kind: str, requested: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:

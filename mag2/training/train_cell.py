@@ -1,7 +1,7 @@
 """Train one cell of a table: the same cell gives the same numbers in any process."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,8 @@ from mag2.training.history import Epoch
 from mag2.training.request import Request
 from mag2.training.run import Run
 from mag2.training.stages import train
-from mag2.training.target import Target
 
-__all__ = ["SMALL_BATCH", "CellTraining"]
-
-SMALL_BATCH = 16
+__all__ = ["CellTraining"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,11 @@ class CellTraining:
     """The work of a grid (`mag2.training.grid.Work`): called with a cell, it trains it and returns its result.
 
     Attributes:
-        request: what the cells are cells of. epochs: for each target.
+        request: what the cells are cells of.
         device, precision, compile: as `Run` has them. keep_weights: whether checkpoints stay on disk.
     """
 
     request: Request
-    epochs: Mapping[Target, int]
     device: str
     precision: str
     compile: bool
@@ -45,17 +41,25 @@ class CellTraining:
         with torch.random.fork_rng():
             torch.manual_seed(cell.seed)
             model = row.build(self.request.model_inputs(row, dataset))
+        recipe = self.request.recipe(row, dataset)
         run = Run(
-            epochs=self.epochs[cell.target],
+            epochs=recipe.epochs,
             seed=cell.seed,
             device=self.device,
             precision=self.precision,
             compile=self.compile,
             folder=folder,
+            evaluation=recipe.evaluation,
         )
-        # A narrow model on few videos learns by many steps, not by large ones.
-        recipe = replace(row.recipe, batch=SMALL_BATCH) if self.request.small else row.recipe
-        history = train(model, dataset, recipe, run, on_epoch=lambda _: tick())
+        history = train(
+            model,
+            dataset,
+            recipe.recipe,
+            run,
+            on_epoch=lambda _: tick(),
+            branches=recipe.branches,
+            branch_epochs=recipe.branch_epochs,
+        )
         if not self.keep_weights:
             for checkpoint in folder.rglob("checkpoint.pt"):
                 checkpoint.unlink()
@@ -63,11 +67,13 @@ class CellTraining:
         return {
             "last_epoch": _measured(history.last),
             "best_on_test": _measured(history.best_on_test),
+            "best_mse_on_test": _measured(history.best_mse_on_test),
             "epochs": run.epochs,
+            "evaluation": run.evaluation,
             "parameters": sum(p.numel() for p in model.parameters()),
             "train": len(dataset.train),
             "test": len(dataset.test),
-            "clips": dataset.train.clips,
+            "clips": recipe.recipe.clips or dataset.train.clips,
             "texts": self.request.encoders[cell.target.dataset],
             "top1": getattr(provider, "top1", None) if VISION_LANGUAGE in row.needs else None,
             "data": _data(dataset, provider),
