@@ -13,6 +13,7 @@ from mag2.data.features import ClipFeatures, Crops, concatenated_digest, spread,
 from mag2.data.labels import Example
 
 __all__ = [
+    "CROPS",
     "MODALITIES",
     "VISION_LANGUAGE",
     "Batch",
@@ -26,6 +27,8 @@ __all__ = [
 MODALITIES = ("visual", "audio", "flow")
 # Clips in the space of a text encoder: no model scores them. They give the similarity of clips and action texts.
 VISION_LANGUAGE = "vision_language"
+# What becomes of modalities of different length.
+CROPS = ("shortest", "released")
 
 
 @dataclass(repr=False)
@@ -80,6 +83,10 @@ class Performances:
         features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where the lengths of a video
             differ, it ends with the shortest.
         clips: T, the length of every crop.
+        crops: "shortest": as above. "released", as MLAVL's loader crops where its modalities differ in length: a video
+            is as long as its visual part, crops begin by that length, a modality that ends earlier is padded with
+            zeros, and in a crop that is longer than the video one that ends later goes on. Random crops never take the
+            last possible start there.
 
     Raises:
         ValueError: the parts do not have one entry per video, or there is no visual part.
@@ -93,7 +100,10 @@ class Performances:
         scale: float,
         features: Mapping[str, ClipFeatures],
         clips: int,
+        crops: str = "shortest",
     ):
+        if crops not in CROPS:
+            raise ValueError(f"unknown crops {crops!r}; there are {', '.join(CROPS)}")
         if "visual" not in features or not set(features) <= {*MODALITIES, VISION_LANGUAGE}:
             raise ValueError(
                 f"features are visual, audio, flow and vision_language, visual always; got {sorted(features)}"
@@ -106,8 +116,10 @@ class Performances:
         self.label = label
         self.scale = scale
         self.clips = clips
-        self.lengths = common_lengths(features)
-        self._features = {key: part.shortened(self.lengths) for key, part in features.items()}
+        self.crops = crops
+        self.lengths = features["visual"].lengths if crops == "released" else common_lengths(features)
+        whole = crops == "released"
+        self._features = {key: part if whole else part.shortened(self.lengths) for key, part in features.items()}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,8 +150,12 @@ class Performances:
         videos = whole_numbers(index)
         if ((videos < 0) | (videos >= len(self))).any():
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {videos.tolist()}")
-        crops = Crops(self.lengths, videos, clips, crop_starts(self.lengths[videos], clips, generator).numpy())
-        taken = {key: part.take(crops) for key, part in self._features.items()}
+        starts = crop_starts(self.lengths[videos], clips, generator, last=self.crops != "released").numpy()
+        if self.crops == "released":  # every modality has lengths of its own
+            taken = {key: part.crop(videos, clips, starts) for key, part in self._features.items()}
+        else:
+            crops = Crops(self.lengths, videos, clips, starts)
+            taken = {key: part.take(crops) for key, part in self._features.items()}
         audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
         return Batch(taken["visual"], audio, flow, self.label[torch.from_numpy(videos)], vision_language)
 
@@ -182,6 +198,7 @@ def assemble(
     test: Sequence[Example],
     features: Mapping[str, ClipFeatures],
     simulated: bool = False,
+    crops: str = "shortest",
 ) -> Dataset:
     """Build a dataset from what every loader has.
 
@@ -191,10 +208,11 @@ def assemble(
         train: the labelled videos of the training split; `test` likewise.
         features: of each modality, the videos of train followed by those of test.
         simulated: whether the features were drawn.
+        crops: "shortest" or "released", as `Performances` has them.
 
     Warns once where the modalities of a video differ in length, with the number of such videos.
     """
-    _warn_of_lengths(name, features)
+    _warn_of_lengths(name, features, crops)
     border, end = len(train), len(train) + len(test)
 
     def split(examples: Sequence[Example], begin: int, end: int) -> Performances:
@@ -204,20 +222,30 @@ def assemble(
             scale=scale,
             features={key: part.part(begin, end) for key, part in features.items()},
             clips=clips,
+            crops=crops,
         )
 
     hashed = [name, target, repr(float(scale)), str(clips), str(border)]
+    if crops != "shortest":
+        hashed.append(f"crops {crops}")
     for example, length in zip((*train, *test), common_lengths(features).tolist(), strict=True):
         hashed.append(f"{example.name} {example.label!r} {length}")
     fingerprints = {"videos": concatenated_digest(hashed)} | {key: part.digest for key, part in features.items()}
     return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated, fingerprints)
 
 
-def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None) -> Tensor:
-    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred."""
+def crop_starts(
+    lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None, *, last: bool = True
+) -> Tensor:
+    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred.
+
+    `last` says whether the last possible start may come.
+    """
     slack = torch.from_numpy(np.maximum(lengths - clips, 0))
     if generator is None:
         return slack // 2
+    if not last:
+        slack = (slack - 1).clamp(min=0)
     share = torch.rand(len(slack), generator=generator, device=generator.device, dtype=torch.float64).cpu()
     return (share * (slack + 1)).long()
 
@@ -227,12 +255,13 @@ def common_lengths(features: Mapping[str, ClipFeatures]) -> NDArray[np.int64]:
     return np.min([part.lengths for part in features.values()], axis=0)
 
 
-def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures]) -> None:
+def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures], crops: str) -> None:
     longest = np.max([part.lengths for part in features.values()], axis=0)
     excess = longest - common_lengths(features)
     if excess.any():
         warnings.warn(
             f"{int((excess > 0).sum())} of {len(excess)} videos of {name} have {', '.join(features)} "
-            f"features of different length (by {excess.max()} clips at most); each ends with its shortest.",
+            f"features of different length (by {excess.max()} clips at most); "
+            + ("each ends with its shortest." if crops == "shortest" else "the shorter ones are padded with zeros."),
             stacklevel=5,  # the caller of a loader: this, assemble, DatasetSpec.read, the loader, its caller
         )

@@ -31,9 +31,9 @@ def start_folder(folder: Path, about: str, feature_paths: Iterable[str | Path]) 
             path.rmdir()
 
 
-def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    """Write the rows of a label file, the fields of a row with a blank between."""
-    path.write_text("".join(" ".join(row) + "\n" for row in rows), encoding="utf-8")
+def write_rows(path: Path, rows: Iterable[Sequence[str]], separator: str = " ") -> None:
+    """Write the rows of a label file, the fields of a row with a blank or another separator between."""
+    path.write_text("".join(separator.join(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_videos(folder: Path, names: Sequence[str], videos: Iterable[NDArray]) -> None:

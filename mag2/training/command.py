@@ -22,6 +22,7 @@ from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
+from mag2.training.said import log_on_stderr
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
 from mag2.training.train_cell import CellTraining
@@ -50,7 +51,8 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     check_device(options.device)
     # Every fault of the data and of the texts shows here, before anything is written.
     forget_datasets()  # files may have changed since an earlier call in this process
-    datasets = request.datasets()
+    with log_on_stderr():
+        datasets = request.datasets()
     check_one_kind(datasets.values())
     settings = _settings(table, options, datasets.values())
     fingerprints = request.fingerprints(datasets)

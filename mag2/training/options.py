@@ -9,6 +9,7 @@ from typing import NoReturn
 import torch
 
 from mag2.data import DATASETS
+from mag2.data.performances import CROPS
 from mag2.plugin.placement import STARTS
 from mag2.training.request import SIMULATED_EPOCHS
 from mag2.training.run import EVALUATIONS
@@ -36,6 +37,26 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         help=f"of {' '.join(DATASETS)}; by default those of --data, or simulated {' '.join(table.targets)}",
     )
     add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
+    add(
+        "--label-folder",
+        nargs="+",
+        metavar="FOLDER",
+        help="where label files of --data lie apart from the features, DATASET=FOLDER each",
+    )
+    add(
+        "--feature-folder",
+        nargs="+",
+        metavar="FOLDER",
+        help="where features of --data lie apart from the labels, DATASET=FOLDER each, or DATASET.MODALITY=PATH for "
+        "those of one modality (visual, audio, flow, vision_language)",
+    )
+    add(
+        "--crops",
+        choices=CROPS,
+        default="shortest",
+        help="where audio and video of --data differ in length: both end with the shorter one (the default), or crops "
+        "begin as in the released FS1000 loader",
+    )
     add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
     add("--rows", nargs="+", metavar="ROW", help=f"rows of the table, all by default: {rows}")
     add(
