@@ -169,7 +169,7 @@ def remove(path):
     def fault(folder):
         target = folder / path
         if target.is_dir():
-            target.rename(folder / "gone")
+            target.rename(folder.with_name("gone"))
         else:
             target.unlink()
 
