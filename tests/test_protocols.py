@@ -74,9 +74,7 @@ def test_a_video_that_is_too_short_for_a_model_is_padded_up_to_what_it_takes(dat
 def test_a_video_that_is_too_long_for_a_model_is_refused_with_its_name(dataset):
     longest = dataset.test.names[int(dataset.test.lengths.argmax())]
     model = QTD(in_dim=24, dim=16, feed_forward=16, n_queries=3, n_heads=2, max_len=7, positional="query_memory")
-    with pytest.raises(
-        ValueError, match=rf"QTD takes 7 clips at most and video '{longest}' has 12"
-    ):
+    with pytest.raises(ValueError, match=rf"QTD takes 7 clips at most and video '{longest}' has 12"):
         fit(model, dataset, Recipe(batch=8), Run(epochs=1, evaluation="whole"))
     unbounded = QTD(in_dim=24, dim=16, feed_forward=16, n_queries=3, n_heads=2, max_len=7, positional="query")
     assert len(predict(unbounded, dataset.test, evaluation="whole")) == 9

@@ -150,6 +150,14 @@ def test_pamfns_head_learns_at_a_tenth_and_both_rates_end_at_one_floor():
     assert gymnastics.recipe.grad_clip == gymnastics.branches.grad_clip == 2.0
 
 
+def test_skating_mixers_recipe_is_that_of_its_script():
+    own = find_recipe("Skating-Mixer", "FS1000", "PCS")
+    recipe = own.recipe
+    assert (recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.schedule) == ("adam", 1e-4, 5e-6, "constant")
+    assert (recipe.batch, own.epochs, own.chosen) == (16, 500, "")
+    assert (own.settings["dim"], own.settings["depth"], own.settings["dropout"]) == (512, 2, 0.0)
+
+
 def test_rates_by_name_hold_inside_wrappers_and_a_name_that_no_parameter_has_is_refused():
     recipe = Recipe("sgd", lr=1.0, rates=(("fc.", 0.1),))
     model = nn.ModuleDict({"fc": nn.Linear(2, 2), "body": nn.Linear(2, 2)})

@@ -82,8 +82,8 @@ def test_simulated_results_say_so_everywhere_and_stand_beside_no_published_numbe
     assert settings["settings"]["simulated"] is True
     call = settings["runs"][-1]
     assert set(call["versions"]) == {"mag2", "torch", "torch-geometric", "numpy"}
-    assert (call["rows"], call["seeds"], call["epochs"]) == (["10"], [0], {"FS1000/TES": 1})
-    assert call["recipes"]["10"]["lr"] == 1e-3
+    assert (call["rows"], call["seeds"], call["epochs"]) == (["10"], [0], {"10": {"FS1000/TES": 1}})
+    assert call["recipes"]["10"]["FS1000/TES"]["lr"] == 1e-3
     earlier = json.loads((ROOT / "tests" / "saved" / "0.1.0" / "table" / "settings.json").read_text())
     assert set(settings["fingerprints"]) == set(earlier["fingerprints"])
     assert set(call) == set(earlier["runs"][0])

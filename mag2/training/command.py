@@ -53,10 +53,10 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     forget_datasets()  # files may have changed since an earlier call in this process
     with log_on_stderr():
         datasets = request.datasets()
-    check_one_kind(datasets.values())
-    settings = _settings(table, options, datasets.values())
-    fingerprints = request.fingerprints(datasets)
-    check_models(request, datasets)
+        check_one_kind(datasets.values())
+        settings = _settings(table, options, datasets.values())
+        fingerprints = request.fingerprints(datasets)
+        check_models(request, datasets)
     out = chosen_out(table, options)
     with recorded(out, settings, fingerprints, describe_call(options, request)):
         work = CellTraining(

@@ -1,4 +1,4 @@
-"""What the library's log says while a command runs, on the standard error stream, each line once."""
+"""What the library's log says while files are read: each line once, on the standard error stream."""
 
 import logging
 import sys
@@ -8,26 +8,24 @@ from contextlib import contextmanager
 __all__ = ["log_on_stderr"]
 
 
-class _Once(logging.Filter):
-    """Lets every line through once."""
+class _Kept(logging.Handler):
+    """Keeps every line once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: set[str] = set()
+        self.lines: dict[str, None] = {}
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        line = record.getMessage()
-        new = line not in self._seen
-        self._seen.add(line)
-        return new
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.setdefault(record.getMessage())
 
 
 @contextmanager
 def log_on_stderr(name: str = "mag2") -> Iterator[None]:
-    """Show the log of a package while the block runs: which files were read, and how."""
-    logger, handler = logging.getLogger(name), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.addFilter(_Once())
+    """Show what a package logged in the block: which files were read, and how.
+
+    Where the block raises nothing is shown: the error is one sentence, and names the file itself.
+    """
+    logger, handler = logging.getLogger(name), _Kept()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -36,3 +34,5 @@ def log_on_stderr(name: str = "mag2") -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+    for line in handler.lines:
+        print(line, file=sys.stderr)
