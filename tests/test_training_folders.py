@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-from pathlib import Path
 
 import pytest
 from table4 import TABLE4
@@ -93,23 +92,27 @@ def options(**given):
     return argparse.Namespace(**({"label_folder": None, "feature_folder": None} | given))
 
 
-def test_places_are_of_the_dataset_and_the_modality_that_they_name():
-    given = ["RG=/a", "FS1000.audio=/b", "visual=/not-a-modality-without-its-dataset"]
+def test_places_are_of_the_dataset_and_the_modality_that_they_name(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.mkdir()
+    b.mkdir()
+    given = [f"RG={a}", f"FS1000.audio={b}", f"visual={a}"]
     with pytest.raises(ValueError, match="--data has no folder of visual"):
         folders_apart(options(feature_folder=given), ["FS1000", "RG"], "FS1000")
     assert folders_apart(options(feature_folder=given[:2]), ["FS1000", "RG"], "FS1000") == {
-        "FS1000": {"places": (("audio", Path("/b")),)},
-        "RG": {"feature_folder": Path("/a")},
+        "FS1000": {"places": (("audio", b),)},
+        "RG": {"feature_folder": a},
     }
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"label_folder": ["FS1000=/nowhere"]}, "/nowhere for the labels of FS1000 does not exist"),
         ({"label_folder": ["LOGO=/x"]}, "--label-folder LOGO=/x: --data has no folder of LOGO; it has FS1000"),
-        ({"label_folder": ["/x", "FS1000=/y"]}, "the labels of FS1000 are given twice, /x and /y"),
+        ({"label_folder": ["/usr", "FS1000=/y"]}, "the labels of FS1000 are given twice, /usr and /y"),
         ({"feature_folder": ["FS1000.smell=/x"]}, "unknown modality 'smell'; there are visual, audio, flow"),
-        ({"feature_folder": ["FS1000.audio=/x", "FS1000.audio=/y"]}, "the audio features of FS1000 are given twice"),
+        ({"feature_folder": ["FS1000.audio=/usr", "FS1000.audio=/y"]}, "the audio features of FS1000 are given twice"),
     ],
 )
 def test_places_that_mean_nothing_are_refused(given, said):

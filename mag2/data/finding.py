@@ -120,9 +120,9 @@ def _at_usual_place(own: FilesOf, modality: str, roots: Sequence[Path], label_fo
         for place in listed(own.features[modality] or ()):
             if (root / place).exists():
                 return place if root == own.folder else relative_to(own.folder, root / place)
-    for place in own.layouts.features.get(modality, ()) if own.feature_folder is None else ():
-        if (label_folder / place).exists():
-            return relative_to(own.folder, label_folder / place)
+    for name in own.layouts.features.get(modality, ()) if own.feature_folder is None else ():
+        if (label_folder / name).exists():
+            return relative_to(own.folder, label_folder / name)
     return None
 
 

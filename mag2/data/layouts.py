@@ -119,8 +119,8 @@ def features_below(
     for folder in folders:
         first = folder / f"{examples[0].name}.npy"
         if first.is_file() and (folder / f"{examples[-1].name}.npy").is_file():
-            modality = _named(folder.name) or _shaped(first)
-            found[modality].append(folder) if modality else unnamed.append(folder)
+            said = _named(folder.name) or _shaped(first)
+            (found[said] if said else unnamed).append(folder)
     # A folder whose name says nothing is the one modality that is still missing.
     missing = [modality for modality in wanted if modality in ("visual", "audio") and not found[modality]]
     if unnamed and missing:
@@ -164,9 +164,9 @@ def _label_files(folder: Path, names: Mapping[str, Sequence[str]]) -> dict[str, 
     if not all(there.values()):
         return None
     chosen: dict[str, Path] = {}
-    tail = None
+    tail = ""
     for key, existing in there.items():
-        alike = [name for name in existing if name.partition("_")[2] == tail]
+        alike = [name for name in existing if tail and name.partition("_")[2] == tail]
         chosen[key] = folder / (alike or existing)[0]
         tail = tail or chosen[key].name.partition("_")[2]
     return chosen

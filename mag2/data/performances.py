@@ -152,7 +152,7 @@ class Performances:
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {videos.tolist()}")
         starts = crop_starts(self.lengths[videos], clips, generator, last=self.crops != "released").numpy()
         if self.crops == "released":  # every modality has lengths of its own
-            taken = {key: part.crop(videos, clips, starts) for key, part in self._features.items()}
+            taken = {k: part.take(Crops(part.lengths, videos, clips, starts)) for k, part in self._features.items()}
         else:
             crops = Crops(self.lengths, videos, clips, starts)
             taken = {key: part.take(crops) for key, part in self._features.items()}

@@ -132,8 +132,8 @@ class DatasetSpec(ABC):
             },
             chosen=_differing(label_files or {}, self.label_files) | _differing(features or {}, self.features),
             layouts=self.layouts.of_target(lambda pattern: str(self.path_of(pattern, target))),
-            label_folder=label_folder and Path(label_folder),
-            feature_folder=feature_folder and Path(feature_folder),
+            label_folder=None if label_folder is None else Path(label_folder),
+            feature_folder=None if feature_folder is None else Path(feature_folder),
         )
         files = find_labels(own, lambda found: self.require_own(found, target))
         train, test = self.read_labels(files, target)

@@ -28,7 +28,8 @@ def folders_apart(options: argparse.Namespace, datasets: Collection[str], first:
         options: of a table's command. datasets: those of --data. first: the dataset that a folder without a name is of.
 
     Raises:
-        ValueError: a dataset that --data does not name, an unknown modality, or a place that is given twice.
+        ValueError: a dataset that --data does not name, an unknown modality, or a place that is given twice or does not
+            exist.
     """
     apart: dict[str, dict[str, Any]] = {name: {} for name in datasets}
     for given in options.label_folder or ():
@@ -61,4 +62,6 @@ def _split(given: str, option: str, datasets: Collection[str], first: str) -> tu
 def _set_once(known: dict[str, Any], key: str, path: Path, what: str) -> None:
     if key in known:
         raise ValueError(f"{what} are given twice, {known[key]} and {path}; give one place")
+    if not path.exists():
+        raise ValueError(f"{path} for {what} does not exist: give a folder or file that does")
     known[key] = path

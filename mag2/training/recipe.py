@@ -130,7 +130,8 @@ class Recipe:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * part)) / 2
 
     def _groups(self, model: nn.Module) -> list[Any]:
-        scales = {p: part.lr_scale for part in model.modules() if hasattr(part, "lr_scale") for p in part.parameters()}
+        scaled = [part for part in model.modules() if hasattr(part, "lr_scale")]
+        scales: dict[Any, Any] = {p: part.lr_scale for part in scaled for p in part.parameters()}
         by_scale: dict[Any, list[nn.Parameter]] = {}
         unused = dict(self.rates)
         for name, parameter in model.named_parameters():
