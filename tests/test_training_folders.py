@@ -100,7 +100,7 @@ def test_places_are_of_the_dataset_and_the_modality_that_they_name(tmp_path):
     with pytest.raises(ValueError, match="--data has no folder of visual"):
         folders_apart(options(feature_folder=given), ["FS1000", "RG"], "FS1000")
     assert folders_apart(options(feature_folder=given[:2]), ["FS1000", "RG"], "FS1000") == {
-        "FS1000": {"places": (("audio", b),)},
+        "FS1000": {"places": (("audio", str(b)),)},
         "RG": {"feature_folder": a},
     }
 

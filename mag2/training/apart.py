@@ -44,7 +44,7 @@ def folders_apart(options: argparse.Namespace, datasets: Collection[str], first:
             raise ValueError(f"--feature-folder {given}: unknown modality {modality!r}; there are {', '.join(PARTS)}")
         places = dict(apart[name].get("places", ()))
         _set_once(places, modality, path, f"the {modality} features of {name}")
-        apart[name]["places"] = tuple(places.items())
+        apart[name]["places"] = tuple((each, str(place)) for each, place in places.items())
     return apart
 
 

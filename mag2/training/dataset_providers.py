@@ -74,7 +74,7 @@ class FolderProvider:
     clips: int | None = None
     label_folder: Path | None = None
     feature_folder: Path | None = None
-    places: tuple[tuple[str, Path], ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
     crops: str = "shortest"
 
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:

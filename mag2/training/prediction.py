@@ -23,16 +23,18 @@ def predict(
     device: str = "cpu",
     precision: str = "float32",
     batch: int = 64,
+    videos: Tensor | None = None,
     clips: int | None = None,
     evaluation: str = "crops",
 ) -> Tensor:
-    """Scores (n,) in [0, 1], in evaluation mode.
+    """Scores (n,) in [0, 1], in evaluation mode, of every performance or of those of `videos`.
 
     Args:
         evaluation: "crops": from the centre crop of every performance, padded with zeros where it is shorter. "whole":
             from every performance as it is, from its first to its last clip, alone in its batch: nothing is padded, and
             no score depends on another video. Modalities of different length end with the shortest.
         batch, clips: videos a batch, and length of a crop, for "crops"; by default the split's own length.
+        videos: (n,) their numbers in the split.
 
     Raises:
         ContractError: the model returned no "score" (B,); checked on the first batch.
@@ -42,10 +44,10 @@ def predict(
         raise ValueError(f"unknown evaluation {evaluation!r}; there are {', '.join(EVALUATIONS)}")
     parts: Iterable[Batch]
     if evaluation == "whole":
-        parts = whole_videos(model, performances)
+        parts = whole_videos(model, performances, videos)
     else:
-        every = torch.arange(len(performances))
-        parts = (performances.batch(index, clips=clips) for index in every.split(batch))
+        chosen = torch.arange(len(performances)) if videos is None else videos
+        parts = (performances.batch(index, clips=clips) for index in chosen.split(batch))
     was_training = model.training
     model.eval()
     scores: list[Tensor] = []
@@ -59,14 +61,14 @@ def predict(
     return torch.cat(scores)
 
 
-def whole_videos(model: nn.Module, performances: Performances) -> Iterator[Batch]:
-    """Every performance as a batch of its own, of all its clips.
+def whole_videos(model: nn.Module, performances: Performances, videos: Tensor | None = None) -> Iterator[Batch]:
+    """Every performance, or those of `videos`, as a batch of its own, of all its clips.
 
     A video of fewer clips than the model needs (`min_clips`) gets zeros after its end, up to as many.
     """
     fewest, _ = check_whole(model, performances)
-    for video, length in enumerate(performances.lengths.tolist()):
-        yield performances.batch([video], clips=max(length, fewest))
+    for video in range(len(performances)) if videos is None else videos.tolist():
+        yield performances.batch([video], clips=max(int(performances.lengths[video]), fewest))
 
 
 def check_whole(model: nn.Module, performances: Performances) -> tuple[int, int | None]:
@@ -109,9 +111,9 @@ def call_model(model: nn.Module, batch: Batch) -> Any:
     return model(*given, vision_language=batch.vision_language)
 
 
-def measure(prediction: Tensor, performances: Performances) -> dict[str, float]:
-    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1]."""
-    label: Any = performances.label.double().numpy()
+def measure(prediction: Tensor, performances: Performances, videos: Tensor | None = None) -> dict[str, float]:
+    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1], of all performances or of `videos`."""
+    label: Any = (performances.label if videos is None else performances.label[videos]).double().numpy()
     scores: Any = prediction.double().numpy()
     return {
         "spearman": spearman(scores, label),

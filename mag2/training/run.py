@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,12 +41,18 @@ class Run:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))  # a text will do
         if self.epochs < 1:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
         if self.evaluation not in EVALUATIONS:
             raise ValueError(f"unknown evaluation {self.evaluation!r}; there are {', '.join(EVALUATIONS)}")
+
+    def scoring(self, clips: int | None) -> dict[str, Any]:
+        """What `predict` gets, to score videos as this run does, with the crops of a recipe."""
+        return {"device": self.device, "precision": self.precision, "clips": clips, "evaluation": self.evaluation}
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

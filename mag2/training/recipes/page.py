@@ -9,7 +9,7 @@ from mag2.training.recipe import Recipe
 from mag2.training.recipes.model_recipe import ModelRecipe, Recipes
 from mag2.training.run import EVALUATIONS
 
-__all__ = ["main", "recipes_page"]
+__all__ = ["described", "main", "recipes_page"]
 
 COMMAND = "python -m mag2.training.recipes"
 # The datasets of the tables; others get the settings of the most alike one, and the command prints those too.
@@ -45,6 +45,18 @@ def recipes_page(recipes: Mapping[str, Recipes], datasets: Sequence[str] = PUBLI
     if unknown:
         raise ValueError(f"unknown dataset {unknown[0]!r}; there are {', '.join(DATASETS)}")
     return "\n".join([INTRODUCTION, *(_section(model, recipe, datasets) for model, recipe in recipes.items())])
+
+
+def described(recipes: Mapping[str, Recipes], datasets: Sequence[str] = PUBLISHED) -> list[dict[str, Any]]:
+    """The same as plain values: one mapping for each model and target."""
+    return [
+        {"model": model, "dataset": name, "target": target, "source": own.source, "chosen": own.chosen}
+        | {"settings": own.described()}
+        for model, recipe in recipes.items()
+        for name in datasets
+        for target in DATASETS[name].targets
+        for own in [recipe(name, target)]
+    ]
 
 
 def main(recipes: Mapping[str, Recipes], arguments: Sequence[str] | None = None) -> int:
