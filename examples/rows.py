@@ -20,29 +20,32 @@ AUDIO_VISUAL, ALL = ("visual", "audio"), ("visual", "audio", "flow")
 PAPER_TARGETS = {"FS1000": ("TES", "PCS"), "RG": ("Ball", "Clubs", "Hoop", "Ribbon")}
 
 
-def build_gdlt(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
-    """GDLT, plain or with texts and guidance attached."""
+def build_gdlt(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
+    """GDLT, plain or with texts and guidance attached; `start` says how the guide enters, as in `mag2.attach`."""
     size = SMALL if inputs.small else {}
-    return with_attachments(gdlt, GDLT(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    model = GDLT(in_dim=inputs.widths["visual"], **size)
+    return with_attachments(gdlt, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_cofinal(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_cofinal(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """CoFInAl, likewise; it has four grades."""
     size = SMALL if inputs.small else {}
-    return with_attachments(cofinal, CoFInAl(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    model = CoFInAl(in_dim=inputs.widths["visual"], **size)
+    return with_attachments(cofinal, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_qtd(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_qtd(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """QTD, likewise."""
     size = SMALL_QTD if inputs.small else {}
-    return with_attachments(qtd, QTD(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    model = QTD(in_dim=inputs.widths["visual"], **size)
+    return with_attachments(qtd, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_pamfn(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_pamfn(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """PAMFN, likewise: three modalities, the branches trained before the fusion."""
     size = SMALL_PAMFN if inputs.small else {}
     widths = {f"{modality}_dim": inputs.widths[modality] for modality in ALL}
-    return with_attachments(pamfn, PAMFN(**widths, **size), inputs, with_texts, with_mag2, **size)
+    return with_attachments(pamfn, PAMFN(**widths, **size), inputs, with_texts, with_mag2, **entry, **size)
 
 
 def build_mlavl(inputs: ModelInputs, texts=None, **design) -> nn.Module:
@@ -63,14 +66,21 @@ def build_learning_mlavl(inputs: ModelInputs, live: type) -> nn.Module:
 
 
 def with_attachments(
-    adapter, model: nn.Module, inputs: ModelInputs, with_texts: bool, with_mag2: bool, **grading
+    adapter,
+    model: nn.Module,
+    inputs: ModelInputs,
+    with_texts: bool,
+    with_mag2: bool,
+    start: str = "residual",
+    **grading,
 ) -> nn.Module:
     """The model with what its row attaches; `grading` sets the sizes of the text decoder that PAMFN's adapter adds."""
     texts = inputs.texts()
     if with_texts:
         adapter.with_texts(model, texts, **grading)
     if with_mag2:
-        adapter.with_mag2(model, texts, dropout=SMALL["dropout"] if inputs.small else 0.3, control=inputs.control)
+        dropout = SMALL["dropout"] if inputs.small else 0.3
+        adapter.with_mag2(model, texts, dropout=dropout, control=inputs.control, start=start)
     return model
 
 

@@ -14,14 +14,16 @@ from tqdm import tqdm
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.training.cells import Cell, Outcome, finished_results, read_result
-from mag2.training.checks import check_device, check_models, check_one_kind
+from mag2.training.checks import check_device, check_models, check_one_kind, rows_with_features
 from mag2.training.dataset_providers import forget_datasets
+from mag2.training.first_look import EPOCHS_OF, first_look_notes
 from mag2.training.grid import run_grid
 from mag2.training.options import chosen_out, make_parser, model_size
 from mag2.training.recipe import published_epochs
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
+from mag2.training.sober_notes import guided_notes, ridge_notes
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
 from mag2.training.train_cell import SMALL_BATCH, CellTraining
@@ -36,7 +38,8 @@ def main(table: Table, arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(table)
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    options.seeds = list(dict.fromkeys(options.seeds))
+    usual_seeds = [0] if options.data or options.datasets else table.seeds
+    options.seeds = list(dict.fromkeys(options.seeds or usual_seeds))
     options.command = shlex.join(["python", sys.argv[0] if arguments is None else f"{table.name}.py", *given])
     try:
         return _run(table, options)
@@ -56,8 +59,11 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     check_one_kind(datasets.values())
     settings = _settings(table, options, datasets.values())
     fingerprints = request.fingerprints(datasets)
+    left_out = None
+    if not (options.rows or options.data):
+        request, left_out = rows_with_features(request, datasets)
     check_models(request, datasets)
-    epochs = {Target(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
+    epochs = {Target(data.name, data.target): _epochs(options, data) for data in datasets.values()}
     out = chosen_out(table, options)
     with recorded(out, settings, fingerprints, describe_call(options, request, epochs)):
         work = CellTraining(
@@ -68,7 +74,14 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             compile=options.compile,
             keep_weights=options.keep_weights,
         )
-        return _report(table, settings, out, _train(work, out, options))
+        outcomes = _train(work, out, options)
+        notes = [] if left_out is None else [f"- {left_out}"]
+        if request.small:
+            notes += first_look_notes(request.providers)
+        if not options.data:
+            notes += ridge_notes(request.rows, list(datasets.values()), outcomes)
+            notes += guided_notes(request.rows, request.targets, outcomes)
+        return _report(table, settings, out, outcomes, notes)
 
 
 def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[Outcome]:
@@ -98,7 +111,9 @@ def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[O
     return sorted(outcomes, key=lambda outcome: order[outcome.cell])
 
 
-def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
+def _report(
+    table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome], more_notes: Sequence[str]
+) -> int:
     """Write and print the page of everything that the folder holds, also from earlier runs."""
     failed = [outcome for outcome in outcomes if outcome.error]
     rows = [each for row in table.rows for each in (row, *row.controls(), *row.weighted())]
@@ -115,7 +130,8 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
         else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
     )
     notes = page_notes(seeds, shown, size, simulated=settings["simulated"])
-    title = page_title(table.title, targets, simulated=settings["simulated"])
+    notes += more_notes
+    title = page_title(table.title, targets, shown, simulated=settings["simulated"])
     page = table_page(title, notes, headings, targets, shown, table.metrics)
     if table.facts is not None:
         page += f"\n{table.facts()}\n"
@@ -128,10 +144,12 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
     return 1 if failed else 0
 
 
-def _epochs(requested: int | None, dataset: Dataset) -> int:
-    if requested is not None:
-        return requested
-    return SIMULATED_EPOCHS if dataset.simulated else published_epochs(dataset.name, dataset.target)
+def _epochs(options: argparse.Namespace, dataset: Dataset) -> int:
+    if options.epochs is not None:
+        return int(options.epochs)
+    if dataset.simulated or not options.data:
+        return EPOCHS_OF.get(dataset.name, SIMULATED_EPOCHS)
+    return published_epochs(dataset.name, dataset.target)
 
 
 def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Dataset]) -> dict[str, Any]:

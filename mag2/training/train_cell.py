@@ -10,16 +10,16 @@ import torch
 from mag2.data import Dataset
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.training.cells import Cell
-from mag2.training.dataset_providers import DatasetProvider
+from mag2.training.dataset_providers import DatasetProvider, ShippedProvider, SimulationProvider
+from mag2.training.first_look import SMALL_BATCH, first_look_recipe
 from mag2.training.history import Epoch
+from mag2.training.report import REAL_PROGRAMMES
 from mag2.training.request import Request
 from mag2.training.run import Run
 from mag2.training.stages import train
 from mag2.training.target import Target
 
 __all__ = ["SMALL_BATCH", "CellTraining"]
-
-SMALL_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class CellTraining:
             folder=folder,
         )
         # A narrow model on few videos learns by many steps, not by large ones.
-        recipe = replace(row.recipe, batch=SMALL_BATCH) if self.request.small else row.recipe
+        recipe = row.recipe
+        if self.request.small:
+            recipe = first_look_recipe(dataset.name, replace(recipe, batch=SMALL_BATCH))
         history = train(model, dataset, recipe, run, on_epoch=lambda _: tick())
         if not self.keep_weights:
             for checkpoint in folder.rglob("checkpoint.pt"):
@@ -71,6 +73,7 @@ class CellTraining:
             "texts": self.request.encoders[cell.target.dataset],
             "top1": getattr(provider, "top1", None) if VISION_LANGUAGE in row.needs else None,
             "data": _data(dataset, provider),
+            "note": _note(provider),
             "fingerprint": dataset.fingerprint,
         }
 
@@ -79,9 +82,19 @@ def _measured(epoch: Epoch) -> dict[str, float]:
     return {name: getattr(epoch, name) for name in ("epoch", "spearman", "mse", "rl2")}
 
 
+def _note(provider: DatasetProvider) -> str:
+    """What a page says of the data beside that."""
+    return provider.spec.shipped_note if isinstance(provider, ShippedProvider) else ""
+
+
 def _data(dataset: Dataset, provider: DatasetProvider) -> str:
     """The data of a number, in the words that stand beside it."""
+    if isinstance(provider, ShippedProvider):
+        return f"{dataset.name}: {provider.spec.shipped}"
     if not dataset.simulated:
         return dataset.name
+    programmes = getattr(provider.spec, "programmes_of", None)
+    if programmes is not None and isinstance(provider, SimulationProvider):
+        return f"{programmes}{REAL_PROGRAMMES}"
     real = getattr(provider, "labels", None) is not None
     return f"{dataset.name} scores, simulated features" if real else f"simulated {dataset.name}"
