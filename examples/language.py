@@ -9,8 +9,9 @@ a map from clips to the space of the texts exists, as CLIP has one. The complete
 map until it names so many of the planted actions. There random texts, zero texts and free values get the same weights
 too. Differences are to the complete graph of the same seed. The data are simulated: they show what the mechanism can
 use, and nothing about the paper. With `--programmes` the elements, their order, their execution and the scores are
-those of real performances, and a seed draws other features around the same ones; the correlation is shown over all of
-them and within a discipline and segment, and differences are those of the second.
+those of real performances, each action has a direction of its own (`Apart`), and a seed draws other features around the
+same performances; the correlation is shown over all of them and within a discipline and segment, and differences are
+those of the second.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from mag2.alignment import clip_text_similarity, edge_weights
 from mag2.context import SharedSpecificContextEncoder
 from mag2.data import Dataset, Simulation, simulate
 from mag2.data.isu_simulated import SimulatedISU
+from mag2.data.simulate import Texts
 from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
 from mag2.nn.triplet import grade_triplet
@@ -96,10 +98,28 @@ def sport_of(programmes: bool) -> str:
 @cache
 def simulation(seed: int, programmes: bool) -> Simulation:
     """The aligned simulation of a seed."""
-    sport = sport_of(programmes)
-    spec = {"spec": SimulatedISU()} if programmes else {"sport": sport}
+    texts: Texts = TextFeatures.for_sport(sport_of(programmes))
+    if programmes:
+        texts = Apart(texts)
+    spec = SimulatedISU() if programmes else None
     sizes = {"train": 400, "test": 160, "length": (CLIPS - 2, CLIPS + 4), "widths": {"visual": WIDTH, "audio": 8}}
-    return simulate(TextFeatures.for_sport(sport), **spec, seed=seed, aligned=True, **sizes)
+    return simulate(texts, spec=spec, seed=seed, aligned=True, **sizes)
+
+
+class Apart:
+    """Texts whose actions are easy to tell apart: the orthonormal rows that are nearest to the centred ones.
+
+    The texts of real elements resemble each other (triple flip, triple Lutz). Clips that are drawn along them are named
+    right in 66 % at best, whatever the map.
+    """
+
+    def __init__(self, texts: Texts):
+        self.visual, self.audio = map(self._apart, (texts.visual, texts.audio))
+
+    @staticmethod
+    def _apart(rows: Tensor) -> Tensor:
+        left, _, right = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
+        return left @ right
 
 
 def data(seed: int, programmes: bool) -> Dataset:
