@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mag2.data import DATASETS, DataError, Dataset, DatasetSpec, SimulatableSpec, Simulation, simulate, simulate_fisv
+from mag2.data.fisv import FisV
 from mag2.data.fisv_programmes import ELEMENTS, FisVProgrammes
 from mag2.data.isu_simulated import SimulatedISU
 from mag2.data.performances import MODALITIES
@@ -146,6 +147,11 @@ class SimulationProvider:
     labels: Path | None = None
     top1: float | None = None
 
+    def __post_init__(self) -> None:
+        """Take the real elements that lie beside real labels."""
+        if self.labels is not None and type(self.spec) is FisV and (self.labels / ELEMENTS).is_file():
+            object.__setattr__(self, "spec", FisVProgrammes.with_elements(self.labels))
+
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Simulate it for one target."""
         return self.simulation(extractors).dataset(target, clips=self.clips)
@@ -174,11 +180,7 @@ def _simulation(provider: SimulationProvider, widths: tuple[tuple[str, int], ...
 
 def simulation_provider(name: str, **changed: Any) -> SimulationProvider:
     """The simulated dataset of that name, of a size for two cores unless `changed` says otherwise."""
-    spec: SimulatableSpec = simulatable(DATASETS[name])
-    labels = changed.get("labels")
-    if labels is not None and (labels / ELEMENTS).is_file():
-        spec = FisVProgrammes.with_elements(labels)
-    return SimulationProvider(**({"spec": spec} | SIZES | SIZES_OF.get(name, {}) | changed))
+    return SimulationProvider(**({"spec": simulatable(DATASETS[name])} | SIZES | SIZES_OF.get(name, {}) | changed))
 
 
 def read_once(provider: DatasetProvider, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
