@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.sentences import one_line
 from mag2.training.cells import Cell, Outcome, finished_results, read_result
 from mag2.training.checks import check_device, check_models, check_one_kind, rows_with_features
 from mag2.training.dataset_providers import forget_datasets
@@ -24,6 +25,7 @@ from mag2.training.report import cell_name, page_notes, page_title, results_csv,
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
 from mag2.training.sober_notes import guided_notes, ridge_notes
+from mag2.training.table_file import write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
 from mag2.training.threads import threads_of_torch
@@ -51,7 +53,7 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
         with threads_of_torch(options.threads):
             return _run(table, options)
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {chosen_out(table, options)}", file=sys.stderr)
         return 130
@@ -71,6 +73,10 @@ def _run(table: Table, options: argparse.Namespace) -> int:
         request, left_out = rows_with_features(request, datasets)
     check_models(request, datasets)
     epochs = {Target(data.name, data.target): _epochs(options, data) for data in datasets.values()}
+    if max(options.record, default=0) > min(epochs.values()):
+        raise ValueError(
+            f"--record names epoch {max(options.record)}, and a training has {min(epochs.values())} epochs"
+        )
     out = chosen_out(table, options)
     with recorded(out, settings, fingerprints, describe_call(options, request, epochs)):
         work = CellTraining(
@@ -80,6 +86,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             precision=settings["precision"],
             compile=options.compile,
             keep_weights=options.keep_weights,
+            record=tuple(sorted(set(options.record))),
             save_weights=not options.no_weights,
         )
         outcomes = _train(work, out, options)
@@ -151,6 +158,7 @@ def _report(
     if table.facts is not None:
         page += f"\n{table.facts()}\n"
     write_atomically(results_csv(shown, headings), out / "results.csv")
+    write_table(table, headings, out)
     write_atomically(page, out / f"{table.name}.md")
     print(page)
     print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
