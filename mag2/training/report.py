@@ -24,6 +24,7 @@ __all__ = [
     "page_title",
     "results_csv",
     "table_page",
+    "what_is_simulated",
 ]
 
 # The results of a training, by how their epoch is chosen.
@@ -166,23 +167,25 @@ def _shipped_notes(outcomes: Sequence[Outcome]) -> list[str]:
     return [line for data, note in sorted(shipped.items()) for line in (f"**{data}.** {note}", "")]
 
 
-def _simulated_note(outcomes: Sequence[Outcome]) -> str:
-    data = _data_of(outcomes)
+def what_is_simulated(data: Sequence[str]) -> str:
+    """One or two sentences on what is real and what is simulated in results on `data`, as results name theirs."""
     programmes = [each.removesuffix(REAL_PROGRAMMES) for each in data if each.endswith(REAL_PROGRAMMES)]
     real = [each.partition(" ")[0] for each in data if each.endswith(" scores, simulated features")]
     if programmes:
-        what = (
+        ranks = " Ranks are over all disciplines and segments together." if "ISU" in programmes else ""
+        return (
             f"Real programmes and scores of {' and '.join(programmes)}, simulated features. Real are the elements, "
-            "their order, their grades of execution and the scores; drawn are all features (video, sound, flow). "
-            "Ranks are over all disciplines and segments together."
+            "their order, their grades of execution and the scores; drawn are all features (video, sound, flow)."
+            + ranks
         )
-    elif real:
-        what = f"Simulated features, under the real scores of {real[0]}."
-    else:
-        what = "Simulated performances."
+    return f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
+
+
+def _simulated_note(outcomes: Sequence[Outcome]) -> str:
     return (
-        f"**{what}** They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
-        "not printed here. Next: `--data FOLDER` trains on features of your own, in the released layout (README)."
+        f"**{what_is_simulated(_data_of(outcomes))}** They exercise the whole pipeline and say nothing about the "
+        "paper's numbers, which are therefore not printed here. Next: `--data FOLDER` trains on features of your own, "
+        "in the released layout (README)."
     )
 
 
