@@ -23,6 +23,8 @@ __all__ = ["SHIPPED", "TextFeatures"]
 _SETS = ("visual", "audio", "grades", "audio_visual_grades")
 _FILES, _KIND = ("texts.safetensors", "texts.json"), "text_features"
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
+# The same for `mag2.vocabulary.OTHER_ACTIONS`.
+SHIPPED_OTHER = files("mag2") / "shipped" / "minilm_elements.safetensors"
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,7 +148,7 @@ class TextFeatures:
         """The features of a sport by the name of what made them.
 
         Args:
-            sport: a key of `ACTIONS`.
+            sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`.
             encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), the path of an
                 authors' file (`from_released`), which has six grades and the paper's templates alone, or a folder that
                 `save` wrote.
@@ -339,10 +341,12 @@ def _standard_grades(n_grades: int) -> tuple[str, ...]:
 def _shipped() -> tuple[Mapping[str, Tensor], str]:
     from safetensors import safe_open
 
-    with safe_open(str(SHIPPED), framework="pt") as file:
-        about = file.metadata()
-        features = file.get_tensor("features").float()
-    return dict(zip(json.loads(about["prompts"]), features, strict=True)), about["source"]
+    table: dict[str, Tensor] = {}
+    for path in (SHIPPED_OTHER, SHIPPED):
+        with safe_open(str(path), framework="pt") as file:
+            about = file.metadata()
+            table |= zip(json.loads(about["prompts"]), file.get_tensor("features").float(), strict=True)
+    return table, about["source"]
 
 
 def _described(value: object) -> str:
