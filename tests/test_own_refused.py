@@ -90,6 +90,10 @@ FEATURES = {
     "audio of fewer": ({"visual": CLEAN, "audio": CLEAN[:4]}, "audio has 4 videos and there are 6 scores"),
     "by name": ({f"video-{i}": each for i, each in enumerate(CLEAN)}, "there is no 'video-0'"),
     "a table": (DataFrame(["x", "y"]), "visual is a DataFrame: give a list|visual has 2 videos"),
+    "files in another order": (
+        {"visual": [f"v/take-{i}.npy" for i in range(N)], "audio": [f"a/take-{i}.npy" for i in (0, 1, 3, 2, 4, 5)]},
+        "entry 2 of audio is the file of 'take-3', and of visual that of 'take-2': list the videos of all modalities",
+    ),
     "a short generator": ((each for each in CLEAN[:3]), "visual has 3 videos and there are 6 scores"),
 }
 
