@@ -8,6 +8,8 @@ from mag2.training.prediction import measure, predict
 from mag2.training.recipe import Recipe
 from mag2.training.run import Run
 from mag2.training.stages import train
+from mag2.training.trained_folder import save_trained
+from mag2.training.validation import Validation
 
 __all__ = [
     "ContractError",
@@ -17,9 +19,11 @@ __all__ = [
     "Recipe",
     "Run",
     "ScoringModel",
+    "Validation",
     "cross_validate",
     "fit",
     "measure",
     "predict",
+    "save_trained",
     "train",
 ]

@@ -24,6 +24,7 @@ from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
+from mag2.training.threads import threads_of_torch
 from mag2.training.train_cell import SMALL_BATCH, CellTraining
 
 __all__ = ["main"]
@@ -31,15 +32,21 @@ __all__ = ["main"]
 SIMULATED_EPOCHS = 12
 
 
-def main(table: Table, arguments: Sequence[str] | None = None) -> int:
-    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault."""
+def main(table: Table, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
+    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault.
+
+    `program` is what errors and the manifest call the command; by default the script that runs.
+    """
     parser = make_parser(table)
+    parser.prog = program or parser.prog
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     options.seeds = list(dict.fromkeys(options.seeds))
-    options.command = shlex.join(["python", sys.argv[0] if arguments is None else f"{table.name}.py", *given])
+    script = ["python", sys.argv[0] if arguments is None else f"{table.name}.py"]
+    options.command = " ".join([program, shlex.join(given)]) if program else shlex.join([*script, *given])
     try:
-        return _run(table, options)
+        with threads_of_torch(options.threads):
+            return _run(table, options)
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
     except KeyboardInterrupt:
@@ -67,6 +74,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             precision=settings["precision"],
             compile=options.compile,
             keep_weights=options.keep_weights,
+            save_weights=not options.no_weights,
         )
         return _report(table, settings, out, _train(work, out, options))
 
@@ -83,7 +91,14 @@ def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[O
     with tqdm(total=sum(sizes.values()), unit="epoch", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
         gpus = 1 if options.device.startswith("cuda") else 0
         grid = run_grid(
-            cells, work, out, workers=options.workers, on_tick=lambda: bar.update(), ray=options.ray, gpus=gpus
+            cells,
+            work,
+            out,
+            workers=options.workers,
+            threads=options.threads,
+            on_tick=lambda: bar.update(),
+            ray=options.ray,
+            gpus=gpus,
         )
         for outcome in grid:
             outcomes.append(outcome)
@@ -142,6 +157,7 @@ def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Data
         "epochs": options.epochs,
         "size": model_size(options),
         "precision": "bfloat16" if options.bf16 else "float32",
+        "threads": options.threads,
     }
 
 

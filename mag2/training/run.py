@@ -33,6 +33,8 @@ class Run:
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))  # a text will do
         if self.epochs < 1:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
         if self.precision not in PRECISIONS:
