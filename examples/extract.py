@@ -1,4 +1,4 @@
-"""Turn videos into features that the loaders read.
+"""Turn videos into features that the loaders read; the same as `mag2 extract`.
 
     python examples/extract.py performance.mp4 --out features
     python examples/extract.py videos/ --out data/mine --visual swin3d_t --device cuda --precision bfloat16
