@@ -42,7 +42,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[test,figures,video]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,figures,report,video]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.installed

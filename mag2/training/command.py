@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.sentences import one_line
 from mag2.training.cells import Cell, Outcome, finished_results, read_result
 from mag2.training.checks import check_device, check_models, check_one_kind
 from mag2.training.dataset_providers import forget_datasets
@@ -22,6 +23,7 @@ from mag2.training.recipe import published_epochs
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
+from mag2.training.table_file import write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
 from mag2.training.threads import threads_of_torch
@@ -48,7 +50,7 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
         with threads_of_torch(options.threads):
             return _run(table, options)
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {chosen_out(table, options)}", file=sys.stderr)
         return 130
@@ -65,6 +67,10 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     fingerprints = request.fingerprints(datasets)
     check_models(request, datasets)
     epochs = {Target(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
+    if max(options.record, default=0) > min(epochs.values()):
+        raise ValueError(
+            f"--record names epoch {max(options.record)}, and a training has {min(epochs.values())} epochs"
+        )
     out = chosen_out(table, options)
     with recorded(out, settings, fingerprints, describe_call(options, request, epochs)):
         work = CellTraining(
@@ -74,6 +80,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             precision=settings["precision"],
             compile=options.compile,
             keep_weights=options.keep_weights,
+            record=tuple(sorted(set(options.record))),
             save_weights=not options.no_weights,
         )
         return _report(table, settings, out, _train(work, out, options))
@@ -135,6 +142,7 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
     if table.facts is not None:
         page += f"\n{table.facts()}\n"
     write_atomically(results_csv(shown, headings), out / "results.csv")
+    write_table(table, headings, out)
     write_atomically(page, out / f"{table.name}.md")
     print(page)
     print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")

@@ -9,6 +9,7 @@ from typing import NoReturn
 import torch
 
 from mag2.data import DATASETS
+from mag2.saving.sentences import one_line
 from mag2.training.tables import Table
 from mag2.training.threads import THREADS
 
@@ -89,6 +90,14 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
     add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
+    add(
+        "--record",
+        nargs="+",
+        type=_at_least(1),
+        default=[],
+        metavar="EPOCH",
+        help="keep the decoded grades of the test videos after these epochs, for the figures of an early stage",
+    )
     add("--bf16", action="store_true", help="bfloat16 autocast")
     add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
     add("--keep-weights", action="store_true", help="keep every checkpoint.pt, the optimizer's state included")
@@ -131,4 +140,4 @@ class _Parser(argparse.ArgumentParser):
     """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")

@@ -34,7 +34,7 @@ class CellTraining:
 
     Attributes:
         request: what the cells are cells of. epochs: for each target.
-        device, precision, compile: as `Run` has them. keep_weights: whether checkpoints stay on disk.
+        device, precision, compile, record: as `Run` has them. keep_weights: whether checkpoints stay on disk.
         save_weights: whether the trained model stays on disk, for `mag2.load_trained`.
     """
 
@@ -45,6 +45,7 @@ class CellTraining:
     compile: bool
     keep_weights: bool
     save_weights: bool = True
+    record: tuple[int, ...] = ()
 
     def __call__(self, cell: Cell, folder: Path, tick: Callable[[], object]) -> dict[str, Any]:
         """Train the cell."""
@@ -60,6 +61,7 @@ class CellTraining:
             precision=self.precision,
             compile=self.compile,
             folder=folder,
+            record=self.record,
         )
         # A narrow model on few videos learns by many steps, not by large ones.
         recipe = replace(row.recipe, batch=SMALL_BATCH) if self.request.small else row.recipe
