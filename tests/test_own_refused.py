@@ -265,14 +265,18 @@ SHARED = tiny()
         ({"folds": 2, "groups": list("aaabb")}, DataError, "there are 5 groups and 6 videos"),
         ({"folds": 2, "fold_seed": -1}, DataError, "a seed is a whole number from 0 up, got -1"),
         ({"folds": 2, "build": tiny()}, TypeError, "build is a GDLT: give a function that makes a fresh model"),
+        ({"folds": 2, "build": torch.nn.Linear}, TypeError, "build is Linear and is called without arguments .missing"),
+        ({"folds": 2, "build": lambda fold: tiny()}, TypeError, "called without arguments .missing .* 'fold'"),
+        ({"folds": 2, "dataset": CLEAN}, TypeError, "dataset is a list: give a Dataset, Dataset.from_arrays"),
         ({"folds": 2, "build": lambda: "model"}, TypeError, "build returned a str: return a model"),
         ({"folds": 2, "build": lambda: SHARED}, TypeError, "build returned one model twice"),
     ],
 )
 def test_folds_are_refused_in_one_sentence(options, fault, expected):
-    build = options.pop("build", tiny)
-    with pytest.raises(fault, match=expected):
-        cross_validate(build, made(), Recipe(), Run(epochs=1), **options)
+    given = {"build": tiny, "dataset": made()} | options
+    with pytest.raises(fault, match=expected) as caught:
+        cross_validate(**given, recipe=Recipe(), run=Run(epochs=1))
+    assert "\n" not in str(caught.value)
 
 
 def test_texts_of_a_sport_that_is_not_known_point_to_terms_of_your_own():
