@@ -13,7 +13,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,17 +25,17 @@ from mag2.saving.atomic_io import write_atomically
 from mag2.training import Run
 from mag2.training.cells import Cell
 from mag2.training.dataset_providers import read_once, simulation_provider
-from mag2.training.first_look import SMALL_BATCH, first_look_recipe
-from mag2.training.recipe import COFINAL_RECIPE, GDLT_RECIPE, PAMFN_RECIPE, QTD_RECIPE
+from mag2.training.first_look import first_look_recipe
+from mag2.training.recipes import cofinal, gdlt, pamfn, qtd
 from mag2.training.stages import train
 from mag2.training.tables import ModelInputs
 from mag2.training.target import Target
 
 MODELS = {
-    "GDLT": (build_gdlt, GDLT_RECIPE),
-    "CoFInAl": (build_cofinal, COFINAL_RECIPE),
-    "QTD": (build_qtd, QTD_RECIPE),
-    "PAMFN": (build_pamfn, PAMFN_RECIPE),
+    "GDLT": (build_gdlt, gdlt),
+    "CoFInAl": (build_cofinal, cofinal),
+    "QTD": (build_qtd, qtd),
+    "PAMFN": (build_pamfn, pamfn),
 }
 SIMULATED = {
     "FS1000": "SIMULATED performances (FS1000)",
@@ -56,13 +55,27 @@ def work(cell: Cell, folder: Path, tick) -> dict:
     name, entry, epochs = cell.row.split("-")
     build, recipe = MODELS[name]
     dataset = read_once(simulation_provider(cell.target.dataset), TARGET)
-    inputs = ModelInputs(DATASETS[dataset.name].sport, dict(dataset.train.widths), small=True)
-    guide = {} if entry == "plain" else {"with_mag2": True, "start": entry}
+    narrow = first_look_recipe(dataset.name, recipe(dataset.name, TARGET)).with_clips(None)
+    inputs = ModelInputs(
+        DATASETS[dataset.name].sport,
+        dict(dataset.train.widths),
+        small=True,
+        settings=narrow.settings,
+        start="residual" if entry == "plain" else entry,
+    )
     torch.manual_seed(cell.seed)
-    model = build(inputs, **guide)
-    recipe = first_look_recipe(dataset.name, replace(recipe, batch=SMALL_BATCH))
-    run = Run(epochs=int(epochs), seed=cell.seed)
-    return {"spearman": train(model, dataset, recipe, run, on_epoch=lambda _: tick()).last.spearman}
+    model = build(inputs, with_mag2=entry != "plain")
+    run = Run(epochs=int(epochs), seed=cell.seed, evaluation=narrow.evaluation)
+    history = train(
+        model,
+        dataset,
+        narrow.recipe,
+        run,
+        on_epoch=lambda _: tick(),
+        branches=narrow.branches,
+        branch_epochs=int(epochs),
+    )
+    return {"spearman": history.last.spearman}
 
 
 def table(dataset: str, options: argparse.Namespace, results: dict[Cell, dict]) -> str:

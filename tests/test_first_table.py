@@ -12,8 +12,9 @@ from mag2.data.isu_simulated import SimulatedISU
 from mag2.training import command
 from mag2.training.cells import Cell, Outcome
 from mag2.training.dataset_providers import SIZES, SIZES_OF
-from mag2.training.first_look import EPOCHS_OF, SMALL_BATCH, first_look_recipe
-from mag2.training.recipe import QTD_RECIPE
+from mag2.training.first_look import EPOCHS_OF, first_look_recipe
+from mag2.training.recipes import qtd
+from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.sober_notes import guided_notes, ridge_notes
 from mag2.training.tables import Table
 from mag2.training.target import Target
@@ -98,9 +99,11 @@ def test_fis_v_has_its_real_programmes_where_the_folder_has_their_elements(run, 
 def test_narrow_models_on_real_programmes_share_one_recipe():
     assert set(EPOCHS_OF) == {"ISU", "ISU-simulated"}
     for name in EPOCHS_OF:
-        recipe = first_look_recipe(name, QTD_RECIPE)
-        assert (recipe.optimizer, recipe.lr, recipe.batch) == ("adam", 1e-3, SMALL_BATCH)
-    assert first_look_recipe("FS1000", QTD_RECIPE) is QTD_RECIPE
+        narrow = first_look_recipe(name, qtd(name, "TES"))
+        assert (narrow.recipe.optimizer, narrow.recipe.lr, narrow.recipe.batch) == ("adam", 1e-3, SMALL_BATCH)
+        assert narrow.settings["dim"] == 64
+        assert narrow.evaluation == "crops"
+    assert first_look_recipe("FS1000", qtd("FS1000", "TES")) == qtd("FS1000", "TES").narrowed()
 
 
 def outcomes(**spearmans):

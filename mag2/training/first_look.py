@@ -1,22 +1,30 @@
-"""How models are trained on the real programmes that need no download, unless the call says otherwise."""
+"""How narrow models are trained on the real programmes that need no download."""
 
 from collections.abc import Iterable
 
 from mag2.training.recipe import Recipe
+from mag2.training.recipes.model_recipe import SMALL_BATCH, ModelRecipe
 
-__all__ = ["EPOCHS_OF", "SMALL_BATCH", "first_look_notes", "first_look_recipe"]
+__all__ = ["EPOCHS_OF", "first_look_notes", "first_look_recipe"]
 
-SMALL_BATCH = 16
-# Epochs of the datasets of real programmes, where no others are requested.
+# Epochs of the datasets of real programmes.
 EPOCHS_OF = {"ISU": 12, "ISU-simulated": 12}
 # One recipe for all narrow models there: with the rates of their papers, which are for wide models and hundreds of
 # epochs, CoFInAl and QTD have hardly begun to learn after twelve.
 _RECIPE = Recipe("adam", lr=1e-3, batch=SMALL_BATCH)
 
 
-def first_look_recipe(dataset: str, recipe: Recipe) -> Recipe:
-    """The recipe of a narrow model: the row's own `recipe`, but for the datasets of real programmes one for all."""
-    return _RECIPE if dataset in EPOCHS_OF else recipe
+def first_look_recipe(dataset: str, recipe: ModelRecipe) -> ModelRecipe:
+    """The recipe of a narrow model: the row's own, narrowed; for the datasets of real programmes one for all."""
+    if dataset not in EPOCHS_OF:
+        return recipe.narrowed()
+    return ModelRecipe(
+        _RECIPE,
+        EPOCHS_OF[dataset],
+        chosen="one recipe for all narrow models on real programmes",
+        settings=recipe.small,
+        small=recipe.small,
+    )
 
 
 def first_look_notes(datasets: Iterable[str]) -> list[str]:
