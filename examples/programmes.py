@@ -42,13 +42,15 @@ from mag2.texts import CONTROLS
 from mag2.training import Recipe, Run, fit
 from mag2.training.cells import Cell
 from mag2.training.prediction import predict
-from mag2.training.recipes import cofinal, gdlt, qtd
+from mag2.training.recipes.cofinal import cofinal
+from mag2.training.recipes.gdlt import gdlt
+from mag2.training.recipes.qtd import qtd
 from mag2.training.tables import ModelInputs, build_weighted
 from mag2.training.target import Target
 
 SPORT = "figure_skating_elements"
 BUILDERS = {"GDLT": build_gdlt, "CoFInAl": build_cofinal, "QTD": build_qtd}
-RECIPES = {"GDLT": gdlt, "CoFInAl": cofinal, "QTD": qtd}  # for their narrow sizes
+RECIPES = {"GDLT": gdlt, "CoFInAl": cofinal, "QTD": qtd}  # of which the narrow sizes are taken
 STARTS = ("residual", "identity", "replace")
 DEFAULT_TARGETS, EPOCHS = ("TES", "PCS", "SS"), 12
 RECIPE = Recipe("adam", lr=1e-3, batch=32)
@@ -56,12 +58,10 @@ RECIPE = Recipe("adam", lr=1e-3, batch=32)
 
 @dataclass(frozen=True)
 class Variant:
-    """A row: its model, what is built, how the guide enters, what is removed from it, and what it is compared with."""
+    """A row: what is built, what is removed from its guide, and the row that it is compared with."""
 
-    model: str
     build: Callable[[ModelInputs], nn.Module]
     compared: str = ""
-    start: str = "residual"
     control: str | None = None
 
 
@@ -70,15 +70,14 @@ def variants(models: Sequence[str], controlled: Sequence[str]) -> dict[str, Vari
     rows: dict[str, Variant] = {}
     for model in models:
         build = BUILDERS[model]
-        rows[model] = Variant(model, build)
-        rows[f"{model} +Texts"] = Variant(model, partial(build, with_texts=True), model)
-        guided = partial(build, with_mag2=True)
+        rows[model] = Variant(build)
+        rows[f"{model} +Texts"] = Variant(partial(build, with_texts=True), model)
         for start in STARTS:
-            rows[f"{model} +MAG2, {start}"] = Variant(model, guided, model, start)
-        residual = f"{model} +MAG2, residual"
-        rows[f"{residual}, weighted edges"] = Variant(model, partial(build_weighted, build=guided), residual)
+            rows[f"{model} +MAG2, {start}"] = Variant(partial(build, with_mag2=True, start=start), model)
+        residual, guided = f"{model} +MAG2, residual", partial(build, with_mag2=True)
+        rows[f"{residual}, weighted edges"] = Variant(partial(build_weighted, build=guided), residual)
         for control in CONTROLS if model in controlled else ():
-            rows[f"{residual}, {control.replace('_', ' ')}"] = Variant(model, guided, residual, control=control)
+            rows[f"{residual}, {control.replace('_', ' ')}"] = Variant(guided, residual, control)
     return rows
 
 
@@ -98,16 +97,9 @@ def work(cell: Cell, folder: Path, tick, *, rows: dict[str, Variant], epochs: in
     """Train one cell."""
     dataset, variant = data(cell.target.name), rows[cell.row]
     torch.manual_seed(cell.seed)
-    model = variant.build(
-        ModelInputs(
-            SPORT,
-            dict(dataset.train.widths),
-            small=True,
-            control=variant.control,
-            settings=RECIPES[variant.model]("ISU", cell.target.name).small,
-            start=variant.start,
-        )
-    )
+    sizes = RECIPES[cell.row.split()[0]](dataset.name, dataset.target).small
+    inputs = ModelInputs(SPORT, dict(dataset.train.widths), small=True, control=variant.control, settings=sizes)
+    model = variant.build(inputs)
     fit(model, dataset, RECIPE, Run(epochs=epochs, seed=cell.seed), on_epoch=lambda _: tick())
     agreement = rank_agreement(predict(model, dataset.test).numpy(), split()[1], cell.target.name)
     return {"overall": agreement.overall, "within": agreement.within}

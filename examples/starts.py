@@ -26,7 +26,10 @@ from mag2.training import Run
 from mag2.training.cells import Cell
 from mag2.training.dataset_providers import read_once, simulation_provider
 from mag2.training.first_look import first_look_recipe
-from mag2.training.recipes import cofinal, gdlt, pamfn, qtd
+from mag2.training.recipes.cofinal import cofinal
+from mag2.training.recipes.gdlt import gdlt
+from mag2.training.recipes.pamfn import pamfn
+from mag2.training.recipes.qtd import qtd
 from mag2.training.stages import train
 from mag2.training.tables import ModelInputs
 from mag2.training.target import Target
@@ -53,28 +56,17 @@ def cell_of(model: str, entry: str, epochs: int, dataset: str, seed: int) -> Cel
 def work(cell: Cell, folder: Path, tick) -> dict:
     """Train one cell."""
     name, entry, epochs = cell.row.split("-")
-    build, recipe = MODELS[name]
+    build, recipes = MODELS[name]
     dataset = read_once(simulation_provider(cell.target.dataset), TARGET)
-    narrow = first_look_recipe(dataset.name, recipe(dataset.name, TARGET)).with_clips(None)
-    inputs = ModelInputs(
-        DATASETS[dataset.name].sport,
-        dict(dataset.train.widths),
-        small=True,
-        settings=narrow.settings,
-        start="residual" if entry == "plain" else entry,
-    )
+    recipe = first_look_recipe(dataset.name, recipes(dataset.name, TARGET)).with_epochs(int(epochs)).with_clips(None)
+    sport = DATASETS[dataset.name].sport
+    inputs = ModelInputs(sport, dict(dataset.train.widths), small=True, settings=recipe.settings)
+    guide = {} if entry == "plain" else {"with_mag2": True, "start": entry}
     torch.manual_seed(cell.seed)
-    model = build(inputs, with_mag2=entry != "plain")
-    run = Run(epochs=int(epochs), seed=cell.seed, evaluation=narrow.evaluation)
-    history = train(
-        model,
-        dataset,
-        narrow.recipe,
-        run,
-        on_epoch=lambda _: tick(),
-        branches=narrow.branches,
-        branch_epochs=int(epochs),
-    )
+    model = build(inputs, **guide)
+    run = Run(epochs=recipe.epochs, seed=cell.seed)
+    stages = {"branches": recipe.branches, "branch_epochs": recipe.branch_epochs}
+    history = train(model, dataset, recipe.recipe, run, on_epoch=lambda _: tick(), **stages)
     return {"spearman": history.last.spearman}
 
 

@@ -13,8 +13,8 @@ from mag2.training import command
 from mag2.training.cells import Cell, Outcome
 from mag2.training.dataset_providers import SIZES, SIZES_OF
 from mag2.training.first_look import EPOCHS_OF, first_look_recipe
-from mag2.training.recipes import qtd
 from mag2.training.recipes.model_recipe import SMALL_BATCH
+from mag2.training.recipes.qtd import qtd
 from mag2.training.sober_notes import guided_notes, ridge_notes
 from mag2.training.tables import Table
 from mag2.training.target import Target
@@ -101,7 +101,7 @@ def test_narrow_models_on_real_programmes_share_one_recipe():
     for name in EPOCHS_OF:
         narrow = first_look_recipe(name, qtd(name, "TES"))
         assert (narrow.recipe.optimizer, narrow.recipe.lr, narrow.recipe.batch) == ("adam", 1e-3, SMALL_BATCH)
-        assert narrow.settings["dim"] == 64
+        assert narrow.settings == narrow.small
         assert narrow.evaluation == "crops"
     assert first_look_recipe("FS1000", qtd("FS1000", "TES")) == qtd("FS1000", "TES").narrowed()
 

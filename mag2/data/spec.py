@@ -33,9 +33,9 @@ class DatasetSpec(ABC):
         features: for each modality ("visual", "audio", "flow", "vision_language") where its features lie, relative to
             the folder: a folder of `<name>.npy`, a file of a pickled dict, or several, of which the first that exists
             is read.
+        layouts: the other ways in which its files lie about as people download them.
         shipped: of a dataset that ships with the library, what is real and what its features are, in a few words; None
             of others. shipped_note: what a page says about it beside that.
-        layouts: the other ways in which its files lie about as people download them.
     """
 
     name: ClassVar[str]
@@ -44,9 +44,9 @@ class DatasetSpec(ABC):
     clips: ClassVar[int]
     label_files: ClassVar[Mapping[str, str]]
     features: ClassVar[Mapping[str, Locations]]
+    layouts: ClassVar[Layouts] = Layouts()
     shipped: ClassVar[str | None] = None
     shipped_note: ClassVar[str] = ""
-    layouts: ClassVar[Layouts] = Layouts()
 
     @property
     def targets(self) -> tuple[str, ...]:

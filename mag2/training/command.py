@@ -64,12 +64,12 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     check_device(options.device)
     # Every fault of the data and of the texts shows here, before anything is written.
     forget_datasets()  # files may have changed since an earlier call in this process
+    left_out = None
     with log_on_stderr():
         datasets = request.datasets()
         check_one_kind(datasets.values())
         settings = _settings(table, options, datasets.values())
         fingerprints = request.fingerprints(datasets)
-        left_out = None
         if not (options.rows or options.data):
             request, left_out = rows_with_features(request, datasets)
         check_models(request, datasets)

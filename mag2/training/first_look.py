@@ -1,4 +1,4 @@
-"""How narrow models are trained on the real programmes that need no download."""
+"""How models are trained on the real programmes that need no download, unless the call says otherwise."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from mag2.training.recipes.model_recipe import SMALL_BATCH, ModelRecipe
 
 __all__ = ["EPOCHS_OF", "first_look_notes", "first_look_recipe"]
 
-# Epochs of the datasets of real programmes.
+# Epochs of the datasets of real programmes, where no others are requested.
 EPOCHS_OF = {"ISU": 12, "ISU-simulated": 12}
 # One recipe for all narrow models there: with the rates of their papers, which are for wide models and hundreds of
 # epochs, CoFInAl and QTD have hardly begun to learn after twelve.
@@ -15,12 +15,15 @@ _RECIPE = Recipe("adam", lr=1e-3, batch=SMALL_BATCH)
 
 
 def first_look_recipe(dataset: str, recipe: ModelRecipe) -> ModelRecipe:
-    """The recipe of a narrow model: the row's own, narrowed; for the datasets of real programmes one for all."""
+    """The recipe of a narrow model: the row's own, narrowed; for the datasets of real programmes one for all.
+
+    That one sets the narrow sizes alone, has the same rate in all stages, and scores crops.
+    """
     if dataset not in EPOCHS_OF:
         return recipe.narrowed()
     return ModelRecipe(
         _RECIPE,
-        EPOCHS_OF[dataset],
+        recipe.epochs,
         chosen="one recipe for all narrow models on real programmes",
         settings=recipe.small,
         small=recipe.small,
