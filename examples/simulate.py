@@ -3,7 +3,7 @@
     python examples/simulate.py runs/simulated-fs1000
     python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
 
-The second command gives the numbers of `python examples/table4.py`: the same data, read from files.
+The second command gives the numbers of `python examples/table4.py --datasets FS1000`: the same data, read from files.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from mag2.data import DATASETS
+from mag2.saving.sentences import one_line
 from mag2.training.dataset_providers import simulation_provider
 
 
@@ -36,7 +37,7 @@ def main() -> int:
         provider = simulation_provider(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
         provider.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
+        parser.exit(2, f"{parser.prog}: error: {one_line(str(error))}\n")
     print(f"Simulated {options.dataset} in {options.folder}; SIMULATED.txt there says what it is.")
     return 0
 

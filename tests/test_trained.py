@@ -12,7 +12,7 @@ import mag2
 from mag2 import MLAVL, ActionGraphGuidance, SimilarityWeighted, TextFeatures, attach, load_trained
 from mag2.adapters import cofinal, gdlt, pamfn, qtd
 from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
-from mag2.data import simulate
+from mag2.data import Dataset, simulate
 from mag2.texts import LearnedPrompts
 from mag2.training import Recipe, Run, fit, predict
 from mag2.training.trained_folder import save_trained
@@ -81,6 +81,21 @@ def test_the_texts_are_those_of_the_model(dataset, tmp_path):
     assert trained.texts.prompts == four.prompts
     assert torch.equal(trained.texts.rows, four.rows)
     assert trained.texts.sport == "figure_skating"
+
+
+def test_scores_of_your_own_range_come_back_in_it(tmp_path):
+    scores = np.linspace(-3, 5, 20)
+    features = {"visual": [torch.randn(6, 24) for _ in scores], "audio": [torch.randn(6, 16) for _ in scores]}
+    data = Dataset.from_arrays(features, scores, split=0.4, scale=10, minimum=-4, clips=6)
+    torch.manual_seed(0)
+    model = GDLT(in_dim=24, dim=16, n_heads=2)
+    fit(model, data, RECIPE, Run(epochs=1, folder=tmp_path), keep_model=True)
+    trained = load_trained(tmp_path)
+    expected = -4 + 10 * predict(model, data.test)
+    torch.testing.assert_close(trained.predict(data.test), expected)
+    np.testing.assert_allclose(trained.own_predictions.predicted, expected.numpy(), rtol=1e-5, atol=1e-5)
+    assert all(np.isclose(scores, score).any() for score in trained.own_predictions.score)
+    assert [each.score for each in trained.score(data.test, explain=())] == pytest.approx(expected.tolist())
 
 
 def test_fit_keeps_what_it_trained(dataset, tmp_path):

@@ -108,7 +108,8 @@ def _score_own(models: Sequence["Trained"], options: Any, common: dict[str, Any]
     test = models[0].dataset(options.data).test
     names = options.names or test.names[:FEW]
     scores = score_by(models, test, names=names, **common)
-    return scores, {name: float(test.label[test.names.index(name)]) * test.scale for name in names}
+    true = test.in_units(test.label).tolist()
+    return scores, {name: true[test.names.index(name)] for name in names}
 
 
 def _sentences(scores: "Scores", truth: dict[str, float]) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import reprlib
 from collections.abc import Callable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -19,6 +18,7 @@ from mag2.data.performances import Dataset
 from mag2.data.pickles import load_pickle
 from mag2.data.simulatable import ScoreSheet, SimulatableSpec, by_rank
 from mag2.data.writing import write_videos
+from mag2.saving.sentences import shortened
 
 __all__ = ["LOGO", "read_logo"]
 
@@ -146,8 +146,9 @@ class LOGO(SimulatableSpec):
 
     def _examples(self, path: Path, annotations: Mapping[str, Any], annotation_file: Path) -> list[Example]:
         keys = _unpickled(path)
-        if not isinstance(keys, list | tuple | np.ndarray):
-            raise DataError(f"{path} holds a {type(keys).__name__}: a list of (game, index) is wanted")
+        if not isinstance(keys, list | tuple | np.ndarray) or (isinstance(keys, np.ndarray) and not keys.ndim):
+            kind = "single value" if isinstance(keys, np.ndarray) else type(keys).__name__
+            raise DataError(f"{path} holds a {kind}: a list of (game, index) is wanted")
         if not len(keys):
             raise DataError(f"{path} is an empty list: one (game, index) per video is wanted")
         examples = []
@@ -200,10 +201,10 @@ def _name(key: Any, where: str) -> str:
 
 def _shown(value: Any) -> str:
     """A value in one short line."""
-    return " ".join(reprlib.repr(value).split())
+    return shortened(value)
 
 
 def _unpickled(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"there is no label file {path}: put it there or give its folder")
     return load_pickle(path)

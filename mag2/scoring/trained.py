@@ -23,7 +23,7 @@ class Trained:
 
     Attributes:
         folder: that it was loaded from.
-        model: it maps features to a score in [0, 1]; `scale` brings it into the target's units.
+        model: it maps features to a score in [0, 1]; `scale` and `minimum` bring it into the target's units.
         texts: the `TextFeatures` of its training; None where it had none.
         about: what `trained.json` says, plain values.
     """
@@ -55,8 +55,13 @@ class Trained:
 
     @property
     def scale(self) -> float:
-        """The score in the target's units is the model's score times this."""
+        """The score in the target's units is the model's score times this, plus `minimum`."""
         return float(self.about["scale"])
+
+    @property
+    def minimum(self) -> float:
+        """The score in the target's units where the model gives 0."""
+        return float(self.about["minimum"])
 
     @property
     def clips(self) -> int:
@@ -125,7 +130,7 @@ class Trained:
             clips=self.clips,
             evaluation=str(self.about["evaluation"]),
         )
-        return scores * self.scale
+        return self.minimum + scores * self.scale
 
     def dataset(self, folder: str | Path | None = None) -> Dataset:
         """The dataset that it was trained on: read again from its folder, or simulated again.

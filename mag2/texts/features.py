@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mag2.encoders import TextEncoder, checked_features, load_text_encoder, source_of
 from mag2.saving.folders import FORMAT, check_readable, library_version, read_json, read_weights, write_folder
+from mag2.saving.torch_files import TorchFileError, load_torch
 from mag2.texts.controls import controlled
 from mag2.texts.provenance import Provenance, TextRows, provenance_of
 from mag2.vocabulary import ACTIONS, GRADE_WORDS, Prompts, grade_words, make_prompts, with_article
@@ -22,6 +23,8 @@ __all__ = ["SHIPPED", "TextFeatures"]
 _SETS = ("visual", "audio", "grades", "audio_visual_grades")
 _FILES, _KIND = ("texts.safetensors", "texts.json"), "text_features"
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
+# The same for `mag2.vocabulary.OTHER_ACTIONS`.
+SHIPPED_OTHER = files("mag2") / "shipped" / "minilm_elements.safetensors"
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,7 +148,7 @@ class TextFeatures:
         """The features of a sport by the name of what made them.
 
         Args:
-            sport: a key of `ACTIONS`.
+            sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`.
             encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), the path of an
                 authors' file (`from_released`), which has six grades and the paper's templates alone, or a folder that
                 `save` wrote.
@@ -181,9 +184,9 @@ class TextFeatures:
         if not path.is_file():
             raise ValueError(f"no text file {path}; give the authors' FS_, RG_ or LOGO_text_feature.npy")
         try:
-            rows = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is no file that torch saved; give the authors' text file") from error
+            rows = load_torch(path)
+        except TorchFileError as fault:
+            raise ValueError(f"{path} {fault}; give the authors' text file") from fault
         if not isinstance(rows, Tensor) or rows.dim() != 2:
             raise ValueError(f"{path} holds {_described(rows)}; a text file holds one tensor (rows, width)")
         by_rows: dict[int, str] = {}
@@ -338,10 +341,12 @@ def _standard_grades(n_grades: int) -> tuple[str, ...]:
 def _shipped() -> tuple[Mapping[str, Tensor], str]:
     from safetensors import safe_open
 
-    with safe_open(str(SHIPPED), framework="pt") as file:
-        about = file.metadata()
-        features = file.get_tensor("features").float()
-    return dict(zip(json.loads(about["prompts"]), features, strict=True)), about["source"]
+    table: dict[str, Tensor] = {}
+    for path in (SHIPPED_OTHER, SHIPPED):
+        with safe_open(str(path), framework="pt") as file:
+            about = file.metadata()
+            table |= zip(json.loads(about["prompts"]), file.get_tensor("features").float(), strict=True)
+    return table, about["source"]
 
 
 def _described(value: object) -> str:

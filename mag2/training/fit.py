@@ -20,6 +20,7 @@ from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import call_model, check_whole, measure, predict
 from mag2.training.recipe import Recipe
+from mag2.training.recording import record_epoch
 from mag2.training.run import Run, autocast
 from mag2.training.steps import Steps
 from mag2.training.tensorboard import TensorBoard
@@ -112,6 +113,7 @@ def fit(
             if validation is not None and validation.keep_best and validation.best(history.epochs) is epoch:
                 checkpoint.keep_best(model)
             board.log(epoch)
+            record_epoch(model, dataset, run, number + 1)
             ended = validation is not None and validation.stops(history.epochs)
             checkpoint.save(model, optimizer, schedule, history, ended=ended)
             if on_epoch is not None:

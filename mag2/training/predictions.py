@@ -59,12 +59,12 @@ def write_predictions(folder: Path, test: Performances, history: History, protoc
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    scores = (test.label.double() * test.scale).tolist()
+    scores = test.in_units(test.label.double()).tolist()
     for protocol, epoch in protocols.items():
         predicted: Tensor | None = history.predictions[epoch - 1]
         if predicted is None:
             continue
-        values = (predicted.double() * test.scale).tolist()
+        values = test.in_units(predicted.double()).tolist()
         for name, score, value in zip(test.names, scores, values, strict=True):
             rows.writerow([protocol, name, f"{score:.7g}", f"{value:.7g}"])
     write_atomically(text.getvalue(), folder / PREDICTIONS)

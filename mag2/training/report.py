@@ -13,7 +13,20 @@ from mag2.training.run import EVALUATIONS
 from mag2.training.tables import Heading
 from mag2.training.target import AVERAGE, Target
 
-__all__ = ["PROTOCOLS", "cell_name", "page_notes", "page_title", "results_csv", "table_page"]
+__all__ = [
+    "METRICS",
+    "PROTOCOLS",
+    "REAL_PROGRAMMES",
+    "averages_of",
+    "cell_name",
+    "column_names",
+    "columns_of",
+    "page_notes",
+    "page_title",
+    "results_csv",
+    "table_page",
+    "what_is_simulated",
+]
 
 # The results of a training, by how their epoch is chosen.
 PROTOCOLS = {
@@ -36,6 +49,8 @@ METRICS = {
     "mse": ("MSE", "lower is better", 2, fmean),
     "rl2": ("R-l2 (%)", "lower is better", 3, fmean),
 }
+# How the data of a result are named whose programmes and scores are real, behind whose they are.
+REAL_PROGRAMMES = ": real programmes and scores, simulated features"
 COLUMNS = (
     "row",
     "method",
@@ -120,8 +135,12 @@ def table_page(
     return "\n".join(page)
 
 
-def page_title(title: str, targets: Sequence[Target], *, simulated: bool) -> str:
+def page_title(title: str, targets: Sequence[Target], outcomes: Sequence[Outcome] = (), *, simulated: bool) -> str:
     """The title of a page: the table and what it was measured on."""
+    data = _data_of(outcomes)
+    if simulated and data and all(each.endswith(REAL_PROGRAMMES) for each in data):
+        whose = " and ".join(each.removesuffix(REAL_PROGRAMMES) for each in data)
+        return f"{title}: real programmes and scores ({whose}), SIMULATED features"
     names = " and ".join(dict.fromkeys(target.dataset for target in targets))
     return f"{title}: SIMULATED data, not {names} itself" if simulated else f"{title}: {names}"
 
@@ -129,7 +148,7 @@ def page_title(title: str, targets: Sequence[Target], *, simulated: bool) -> str
 def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str, simulated: bool) -> list[str]:
     """The lines below the title: data, seeds, epochs, and the settings in words."""
     seeds_used = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Mean ± spread of seeds {', '.join(map(str, seeds))}"
-    notes = [_simulated_note(outcomes), ""] if simulated else []
+    notes = [_simulated_note(outcomes), ""] if simulated else _shipped_notes(outcomes)
     by_dataset: dict[str, dict[str, list[Mapping]]] = {}
     for outcome in outcomes:
         if outcome.result is not None:
@@ -167,13 +186,36 @@ def _evaluation_notes(outcomes: Sequence[Outcome]) -> list[str]:
 _COUNTS = ("train", "test", "clips")
 
 
+def _data_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """The data of all results, in the words that stand beside them."""
+    return sorted({outcome.result["data"] for outcome in outcomes if outcome.result is not None})
+
+
+def _shipped_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the datasets are that ship with the library."""
+    shipped = {o.result["data"]: o.result["note"] for o in outcomes if o.result is not None and o.result.get("note")}
+    return [line for data, note in sorted(shipped.items()) for line in (f"**{data}.** {note}", "")]
+
+
+def what_is_simulated(data: Sequence[str]) -> str:
+    """One or two sentences on what is real and what is simulated in results on `data`, as results name theirs."""
+    programmes = [each.removesuffix(REAL_PROGRAMMES) for each in data if each.endswith(REAL_PROGRAMMES)]
+    real = [each.partition(" ")[0] for each in data if each.endswith(" scores, simulated features")]
+    if programmes:
+        ranks = " Ranks are over all disciplines and segments together." if "ISU" in programmes else ""
+        return (
+            f"Real programmes and scores of {' and '.join(programmes)}, simulated features. Real are the elements, "
+            "their order, their grades of execution and the scores; drawn are all features (video, sound, flow)."
+            + ranks
+        )
+    return f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
+
+
 def _simulated_note(outcomes: Sequence[Outcome]) -> str:
-    data = {outcome.result["data"] for outcome in outcomes if outcome.result is not None}
-    real = [each.partition(" ")[0] for each in sorted(data) if not each.startswith("simulated")]
-    what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
     return (
-        f"**{what}** They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
-        "not printed here. Next: `--data FOLDER` trains on features of your own, in the released layout (README)."
+        f"**{what_is_simulated(_data_of(outcomes))}** They exercise the whole pipeline and say nothing about the "
+        "paper's numbers, which are therefore not printed here. Next: `--data FOLDER` trains on features of your own, "
+        "in the released layout (README)."
     )
 
 
@@ -191,16 +233,16 @@ def cell_name(headings: Sequence[Heading], outcome: Outcome) -> str:
 def _table(
     headings: Sequence[Heading], targets: Sequence[Target], outcomes: Sequence[Outcome], protocol: str, metric: str
 ) -> str:
-    columns = _columns(targets)
+    columns = columns_of(targets)
     n_seeds = len({outcome.cell.seed for outcome in outcomes})
-    rows = [["Row", "Method", *_column_names(columns)], ["---"] * 2 + ["---:"] * len(columns)]
+    rows = [["Row", "Method", *column_names(columns)], ["---"] * 2 + ["---:"] * len(columns)]
     for heading in headings:
         values = {target: _values(outcomes, heading.key, target, protocol, metric) for target in targets}
         if not any(values.values()):
             continue
         shown = []
         for column, members in columns.items():
-            by_seed = values[column] if column in values else _averages([values[t] for t in members], metric)
+            by_seed = values[column] if column in values else averages_of([values[t] for t in members], metric)
             shown.append(_shown(by_seed, n_seeds, heading.published.get(column, {}).get(metric), METRICS[metric][2]))
         rows.append([heading.key, heading.name, *shown])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -208,7 +250,7 @@ def _table(
     return "Each entry: measured (published, difference).\n\n" + text if compared else text
 
 
-def _columns(targets: Sequence[Target]) -> dict[Target, list[Target]]:
+def columns_of(targets: Sequence[Target]) -> dict[Target, list[Target]]:
     """The columns and the targets that each is made of: itself, or all targets of a dataset for its average."""
     by_dataset: dict[str, list[Target]] = {}
     for target in targets:
@@ -222,7 +264,8 @@ def _columns(targets: Sequence[Target]) -> dict[Target, list[Target]]:
     return columns
 
 
-def _column_names(columns: Iterable[Target]) -> list[str]:
+def column_names(columns: Iterable[Target]) -> list[str]:
+    """What the columns are called: with their dataset where there are several."""
     columns = list(columns)
     if len({column.dataset for column in columns}) > 1:
         return [" ".join(column) for column in columns]
@@ -237,7 +280,7 @@ def _values(outcomes: Sequence[Outcome], row: str, target: Target, protocol: str
     }
 
 
-def _averages(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, float]:
+def averages_of(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, float]:
     """The average over targets for every seed that has all of them: Fisher's z for rho, arithmetic for the others."""
     seeds = set.intersection(*(set(by_seed) for by_seed in values))
     average = METRICS[metric][3]

@@ -28,6 +28,8 @@ class Run:
         evaluation: what is scored after every epoch: "crops", the middle crop of every test video, or "whole", every
             test video from its first to its last clip, alone in its batch.
         checkpoint_seconds: at most one checkpoint in so many seconds (0: one every epoch).
+        record: the numbers of the epochs after which the decoded grades of the test videos are kept, in the folder
+            `recorded`, for the figures of an early stage (`mag2.figures`).
     """
 
     epochs: int
@@ -38,6 +40,7 @@ class Run:
     folder: Path | None = None
     evaluation: str = "crops"
     checkpoint_seconds: float = 60.0
+    record: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
@@ -47,6 +50,11 @@ class Run:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        beyond = [epoch for epoch in self.record if not 1 <= epoch <= self.epochs]
+        if beyond:
+            raise ValueError(
+                f"a training of {self.epochs} epochs cannot record epoch {beyond[0]}; give 1 to {self.epochs}"
+            )
         if self.evaluation not in EVALUATIONS:
             raise ValueError(f"unknown evaluation {self.evaluation!r}; there are {', '.join(EVALUATIONS)}")
 

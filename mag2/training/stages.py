@@ -57,7 +57,7 @@ def train(
             module,
             dataset,
             own,
-            replace(run, folder=folder, epochs=epochs),
+            replace(run, folder=folder, epochs=epochs, record=() if name else run.record),
             on_epoch,
             validation=validation,
             keep_model=keep_model and not name,
