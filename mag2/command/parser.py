@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-__all__ = ["Command", "Parser", "make_parser", "one_line", "print_json"]
+__all__ = ["Command", "Parser", "add_choice", "make_parser", "one_line", "print_json"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ def make_parser(name: str, about: str, *examples: str) -> Parser:
     parser = Parser(prog=f"mag2 {name}", description=about, epilog=shown)
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
     return parser
+
+
+def add_choice(parser: Parser) -> None:
+    """Options that choose whose model is drawn: `--row --target --seed --data`."""
+    add = parser.add_argument
+    add("--row", help="draw the model of this row; by default MLAVL's first, else the first")
+    add("--target", help="of several targets one: TES, or FS1000/TES")
+    add("--seed", type=int, help="of several seeds one (the smallest)")
+    add("--data", metavar="FOLDER", help="where the run's own data lie now, if they have moved")
 
 
 def one_line(error: BaseException) -> str:
