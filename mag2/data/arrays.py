@@ -15,7 +15,8 @@ from torch import Tensor
 from mag2.data.batch import common_lengths
 from mag2.data.errors import DataError
 from mag2.data.features import MODALITIES, VISION_LANGUAGE, ClipFeatures
-from mag2.data.raw_features import RawFeatures, check_shapes, map_npy, mean_over_views
+from mag2.data.npy_header import map_npy
+from mag2.data.raw_features import RawFeatures, check_shapes, mean_over_views
 from mag2.data.scores import checked_clips, checked_names, checked_scores, labels_of
 from mag2.data.splits import Split, checked_groups, make_split
 from mag2.data.store import default_cache_folders, short_hash, stored_features

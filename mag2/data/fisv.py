@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, LabelRow, read_rows, require_unique_names, scaled
+from mag2.data.layouts import Layouts
 from mag2.data.performances import Dataset
 from mag2.data.reading import Locations
 from mag2.data.simulatable import ScoreSheet, SimulatableSpec, by_rank, noisy
@@ -96,6 +98,15 @@ class FisV(SimulatableSpec):
     clips = 136
     label_files: ClassVar = {"train": TRAIN, "test": TEST}
     features: ClassVar = {modality: (FILES[modality], FOLDERS[modality]) for modality in FILES}
+    layouts: ClassVar = Layouts(
+        (
+            "train.txt and test.txt beside FISV_{rgb_VST,audio_AST,flow_I3D}.npy or beside video/<number>.npy and "
+            "audio/<number>.npy",
+            "PAMFN's data folder: FISV/train.txt, FISV/test.txt and features/FISV_{rgb_VST,audio_AST,flow_I3D}.npy",
+            "GDLT's, CoFInAl's or QTD's: train.txt, test.txt and swintx_avg_fps25_clip32/<number>.npy, video alone",
+        ),
+        features={modality: (f"../features/{file}",) for modality, file in FILES.items()},
+    )
     length = (120, 150)
     # Of VST, AST and I3D features: the widths at which PAMFN has the parameter totals of its released code.
     widths: ClassVar = {"visual": 1024, "audio": 768, "flow": 1024}
@@ -120,6 +131,13 @@ class FisV(SimulatableSpec):
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
         """The labelled videos of train and of test."""
         return self._examples(_rows(files["train"]), target), self._examples(_rows(files["test"]), target)
+
+    def require_own(self, files: Mapping[str, Path], target: str) -> None:
+        """Raise DataError unless the label files are those of Fis-V: its videos are numbers."""
+        for examples in self.read_labels(files, target):
+            other = next((example for example in examples if not example.name.isdecimal()), None)
+            if other is not None:
+                raise DataError(f"{other.where} names {other.name!r}: a video of Fis-V is a number")
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances, or give each real video a performance that fits its real scores."""
@@ -158,8 +176,10 @@ class FisV(SimulatableSpec):
             # repr is the shortest text that parses back to the same float.
             deduction = [f"{sheet.scores['deduction'][i]:g}"] if "deduction" in sheet.scores else []
             rows.append([name, repr(sheet.scores["TES"][i]), repr(sheet.scores["PCS"][i]), *deduction])
-        write_rows(folder / TRAIN, rows[:train])
-        write_rows(folder / TEST, rows[train:])
+        # A header, as two of the released loaders skip line 1 whatever it says; PAMFN's skips none.
+        header = list(COLUMNS[: len(rows[0])])
+        write_rows(folder / TRAIN, [header, *rows[:train]])
+        write_rows(folder / TEST, [header, *rows[train:]])
         for modality, part in features.items():
             videos = (part.video(i).numpy() for i in range(len(part)))
             if variant == "dict":

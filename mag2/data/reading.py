@@ -10,8 +10,9 @@ from torch import Tensor
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example
+from mag2.data.npy_header import map_npy
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.data.raw_features import RawFeatures, list_raw_features, map_npy, mean_over_views
+from mag2.data.raw_features import RawFeatures, list_raw_features, mean_over_views
 from mag2.data.store import default_cache_folders, short_hash, stored_features
 
 __all__ = [

@@ -14,6 +14,7 @@ from mag2.extraction.extracting import DTYPES, NO_SOUND, Extracted, extract
 from mag2.extraction.loading import FORMS
 from mag2.extraction.manifest import FOLDERS, MANIFEST
 from mag2.extraction.timing import LAST
+from mag2.saving.sentences import one_line, printable
 
 __all__ = ["main"]
 
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 precision=options.precision,
                 batch=options.batch,
                 stop_at_fault=False,
-                report=lambda sentence: tqdm.write(sentence, file=sys.stderr),
+                report=lambda sentence: tqdm.write(one_line(sentence), file=sys.stderr),
                 progress=show,
             )
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {options.out}", file=sys.stderr)
         return 130
@@ -65,9 +66,8 @@ def _summary(results: Sequence[Extracted], out: Path) -> int:
     made = [result for result in results if result.made]
     done = len(results) - len(faulty) - len(made)
     earlier = f", {done} were done already" if done else ""
-    print(
-        f"Made: features of {len(made)} videos, {sum(r.clips for r in made)} clips, in {shlex.quote(str(out))}{earlier}"
-    )
+    clips, place = sum(r.clips for r in made), printable(shlex.quote(str(out)))
+    print(f"Made: features of {len(made)} videos, {clips} clips, in {place}{earlier}")
     if faulty:
         print(f"{len(faulty)} of {len(results)} videos could not be read; the lines above say why", file=sys.stderr)
     return 1 if faulty else 0
@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def _parser() -> _Parser:

@@ -22,8 +22,8 @@ OCCLUSION = "by replacing it with the mean of the others (occlusion)"
 QUERIES = {"texts": "texts", "learnable": "learnable vectors"}
 TSNE = (
     "t-SNE keeps neighbours together, distances between groups mean little. Below each panel of 20 videos or more "
-    "stands the Spearman of each score with the mean score of its five nearest neighbours, found in "
-    "the features themselves."
+    "stands the Spearman of each score with the mean score of its five nearest neighbours, found in the features "
+    "themselves."
 )
 
 

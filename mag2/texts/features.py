@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mag2.encoders import TextEncoder, checked_features, load_text_encoder, source_of
 from mag2.saving.folders import FORMAT, check_readable, library_version, read_json, read_weights, write_folder
+from mag2.saving.torch_files import TorchFileError, load_torch
 from mag2.texts.controls import controlled
 from mag2.texts.provenance import Provenance, TextRows, provenance_of
 from mag2.vocabulary import ACTIONS, GRADE_WORDS, Prompts, grade_words, make_prompts, with_article
@@ -181,9 +182,9 @@ class TextFeatures:
         if not path.is_file():
             raise ValueError(f"no text file {path}; give the authors' FS_, RG_ or LOGO_text_feature.npy")
         try:
-            rows = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is no file that torch saved; give the authors' text file") from error
+            rows = load_torch(path)
+        except TorchFileError as fault:
+            raise ValueError(f"{path} {fault}; give the authors' text file") from fault
         if not isinstance(rows, Tensor) or rows.dim() != 2:
             raise ValueError(f"{path} holds {_described(rows)}; a text file holds one tensor (rows, width)")
         by_rows: dict[int, str] = {}

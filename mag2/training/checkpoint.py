@@ -12,8 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from mag2.saving.atomic_io import save_atomically, write_atomically
 from mag2.saving.full_disk import append_whole
 from mag2.training.history import Epoch, History
-from mag2.training.optimizer_state import load_optimizer, parameter_names
+from mag2.training.optimizer_state import parameter_names
 from mag2.training.run import Run
+from mag2.training.saved_training import SavedTraining
 
 __all__ = ["Checkpoint"]
 
@@ -40,23 +41,19 @@ class Checkpoint:
         """Load the checkpoint that is there, in place; metrics of epochs after it are removed.
 
         Raises:
-            ValueError: the checkpoint is of another training.
+            ValueError: the checkpoint is of another training, damaged or foreign; one sentence with what to do.
         """
         folder = self.run.folder
         if folder is None:
             return
         path = folder / "checkpoint.pt"
-        if path.is_file():
-            saved = torch.load(path, map_location=self.run.device, weights_only=True)
-            if saved["identity"] != self.identity:
+        if path.exists() or path.is_symlink():
+            saved = SavedTraining(path, self.run.device)
+            if not saved.is_of(self.identity):
                 raise ValueError(f"{path} is of another training (other data or settings); give another folder")
-            model.load_state_dict(saved["model"])
-            names = saved.get("parameters")
-            load_optimizer(optimizer, saved["optimizer"], model, names, list(saved["model"]))
-            schedule.load_state_dict(saved["schedule"])
-            history.epochs.extend(Epoch(**epoch) for epoch in saved["history"])
-            history.predictions.extend(_rows(saved.get("predictions"), len(history.epochs)))
-            self.best = saved.get("best")
+            history.epochs.extend(saved.load_into(model, optimizer, schedule))
+            history.predictions.extend(saved.predictions())
+            self.best = saved.best_weights(model)
         # Epochs that were measured after the checkpoint are trained again, so their lines are removed.
         lines = "".join(self._line(epoch) for epoch in history.epochs)
         write_atomically(lines, folder / "metrics.jsonl")
@@ -108,10 +105,3 @@ def _stacked(predictions: list[Tensor | None]) -> Tensor | None:
     if known is None:
         return None
     return torch.stack([torch.full_like(known, torch.nan) if each is None else each for each in predictions])
-
-
-def _rows(stacked: Tensor | None, epochs: int) -> list[Tensor | None]:
-    """What `_stacked` stacked; Nones for a checkpoint without."""
-    if stacked is None:
-        return [None] * epochs
-    return [None if row.isnan().all() else row.clone() for row in stacked.cpu()]

@@ -161,7 +161,7 @@ def cross_validate(
         model = _built(build, run.seed, models)
         folder = None if run.folder is None else Path(run.folder) / f"fold-{number}"
         history = train(model, part, recipe, replace(run, folder=folder), on_epoch)
-        scores = predict(model, part.test, device=run.device, precision=run.precision)
+        scores = predict(model, part.test, **run.scoring(recipe.clips))
         done.append(Fold(part.test.names, part.test.in_units(scores), history))
         models = [model.cpu()]  # to recognise it, should `build` return it again
     result = CrossValidation(done, dataset.simulated)

@@ -62,15 +62,33 @@ class FolderProvider:
     """A dataset in a folder of released files.
 
     Features of another extractor than the released one lie beside them, in a folder of that name: `video_C3D`.
+    Audio and flow may be missing: what a row needs of them is checked before it is trained.
+
+    Attributes:
+        label_folder, feature_folder: where labels and features lie apart. places: (modality, path) pairs, likewise.
+        crops: of modalities that differ in length, as `mag2.data.Performances` has it.
     """
 
     spec: DatasetSpec
     folder: Path
     clips: int | None = None
+    label_folder: Path | None = None
+    feature_folder: Path | None = None
+    places: tuple[tuple[str, str], ...] = ()
+    crops: str = "shortest"
 
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Read it for one target."""
-        dataset = self.spec.read(self.folder, target, clips=self.clips, features=self._locations(extractors))
+        dataset = self.spec.read(
+            self.folder,
+            target,
+            clips=self.clips,
+            features={**dict(self.places), **self._locations(extractors)},
+            label_folder=self.label_folder,
+            feature_folder=self.feature_folder,
+            needs=tuple(extractors) or ("visual",),
+            crops=self.crops,
+        )
         if not dataset.simulated:
             self._check_widths(extractors, dataset.train.widths)
         return dataset
@@ -84,15 +102,17 @@ class FolderProvider:
         if missing:
             raise DataError(f"{self.spec.name} has no {missing[0]} features: choose other rows")
         locations: dict[str, Locations | None] = {modality: None for modality in own if modality not in extractors}
+        base = self.feature_folder or self.folder
         released = RELEASED_EXTRACTORS_OF.get(self.spec.name, RELEASED_EXTRACTORS)
         for modality, extractor in extractors.items():
             folder = f"{FOLDERS[modality]}_{extractor}"
-            if (self.folder / folder).exists():
-                locations[modality] = folder
+            if modality in dict(self.places):
+                continue
+            if (base / folder).exists():
+                locations[modality] = folder if base == self.folder else base / folder
             elif released[modality] != extractor:
                 raise DataError(
-                    f"there is no folder {self.folder / folder}: put the {extractor} features there, "
-                    f"or choose other rows"
+                    f"there is no folder {base / folder}: put the {extractor} features there, or choose other rows"
                 )
         return locations
 

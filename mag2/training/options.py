@@ -9,6 +9,11 @@ from typing import NoReturn
 import torch
 
 from mag2.data import DATASETS
+from mag2.data.performances import CROPS
+from mag2.plugin.placement import STARTS
+from mag2.saving.sentences import one_line
+from mag2.training.request import SIMULATED_EPOCHS
+from mag2.training.run import EVALUATIONS
 from mag2.training.tables import Table
 from mag2.training.threads import THREADS
 
@@ -34,6 +39,26 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         help=f"of {' '.join(DATASETS)}; by default those of --data, or simulated {' '.join(table.targets)}",
     )
     add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
+    add(
+        "--label-folder",
+        nargs="+",
+        metavar="FOLDER",
+        help="where label files of --data lie apart from the features, DATASET=FOLDER each",
+    )
+    add(
+        "--feature-folder",
+        nargs="+",
+        metavar="FOLDER",
+        help="where features of --data lie apart from the labels, DATASET=FOLDER each, or DATASET.MODALITY=PATH for "
+        "those of one modality (visual, audio, flow, vision_language)",
+    )
+    add(
+        "--crops",
+        choices=CROPS,
+        default="shortest",
+        help="where audio and video of --data differ in length: both end with the shorter one (the default), or crops "
+        "begin as in the released FS1000 loader",
+    )
     add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
     add("--rows", nargs="+", metavar="ROW", help=f"rows of the table, all by default: {rows}")
     add(
@@ -62,9 +87,22 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     add(
         "--epochs",
         type=_at_least(1),
-        help="for every target; the paper's by default, fewer on simulated data",
+        help=f"for every model, stage and target; the recipes' by default, {SIMULATED_EPOCHS} on simulated data",
     )
     add("--clips", type=_at_least(1), help="length of a crop; the dataset's own, fewer on simulated data")
+    add(
+        "--evaluation",
+        choices=tuple(EVALUATIONS),
+        help="what is scored: the middle crop of a video, or whole videos one at a time; as the script of each row's "
+        "model by default (python -m mag2.training.recipes)",
+    )
+    add(
+        "--start",
+        choices=STARTS,
+        default="residual",
+        help="how the guides of +MAG2 enter the models of the field: features + guide (the default), the same starting "
+        "at the features, or the guide alone; MLAVL's own do as its row says",
+    )
     add(
         "--size",
         choices=("paper", "small"),
@@ -139,4 +177,4 @@ class _Parser(argparse.ArgumentParser):
     """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from mag2.data import TARGETS
 from mag2.metrics import fisher_average
 from mag2.training.cells import Outcome
+from mag2.training.run import EVALUATIONS
 from mag2.training.tables import Heading
 from mag2.training.target import AVERAGE, Target
 
@@ -29,6 +30,16 @@ __all__ = [
 PROTOCOLS = {
     "last_epoch": "the last epoch (the result)",
     "best_on_test": "the epoch that is best on the test set (the protocol of the released scripts)",
+    "best_mse_on_test": "the epoch with the least MSE on the test set (MLAVL's script reports it apart)",
+}
+# Which metrics the page shows of a protocol, and what it says below them.
+SHOWN = {"best_mse_on_test": ("mse", "rl2")}
+NOTES = {
+    ("best_on_test", metric): (
+        "This is the error of the epoch with the best Spearman's rho. Rho sees the order of scores alone: where that "
+        "epoch comes early, scores may be far from their scale and this error absurdly large."
+    )
+    for metric in ("mse", "rl2")
 }
 # Of each metric: its name, which direction is better, the digits that are shown, how it is averaged over targets.
 METRICS = {
@@ -65,7 +76,9 @@ def results_csv(outcomes: Sequence[Outcome], headings: Sequence[Heading]) -> str
             continue
         heading, target = by_key[outcome.cell.row], outcome.cell.target
         for protocol in PROTOCOLS:
-            measured = outcome.result[protocol]
+            measured = outcome.result.get(protocol)
+            if measured is None:  # of a version that did not have this protocol
+                continue
             writer.writerow(
                 {
                     "row": heading.key,
@@ -101,10 +114,14 @@ def table_page(
     page = [f"# {title}", "", *notes, ""]
     for protocol, meaning in PROTOCOLS.items():
         for metric in metrics:
+            if metric not in SHOWN.get(protocol, metrics):
+                continue
             name, better, *_ = METRICS[metric]
+            note = [NOTES[protocol, metric], ""] if (protocol, metric) in NOTES else []
             page += [
                 f"## {name}, {better}: {meaning}",
                 "",
+                *note,
                 _table(headings, targets, outcomes, protocol, metric),
                 "",
             ]
@@ -124,17 +141,19 @@ def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str
     """The lines below the title: data, seeds, epochs, and the settings in words."""
     seeds_used = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Mean ± spread of seeds {', '.join(map(str, seeds))}"
     notes = [_simulated_note(outcomes), ""] if simulated else []
-    by_dataset: dict[str, dict[str, Mapping]] = {}
+    by_dataset: dict[str, dict[str, list[Mapping]]] = {}
     for outcome in outcomes:
         if outcome.result is not None:
             target = outcome.cell.target
-            by_dataset.setdefault(target.dataset, {})[target.name] = outcome.result
+            by_dataset.setdefault(target.dataset, {}).setdefault(target.name, []).append(outcome.result)
     for dataset, by_target in by_dataset.items():
-        train, test, clips = (_span([result[what] for result in by_target.values()]) for what in _COUNTS)
-        epochs = ", ".join(f"{target} {result['epochs']}" for target, result in by_target.items())
+        every = [result for results in by_target.values() for result in results]
+        train, test, clips = (_span([result[what] for result in every]) for what in _COUNTS)
+        epochs = ", ".join(f"{t} {_span([result['epochs'] for result in own])}" for t, own in by_target.items())
         notes.append(
-            f"- {dataset}: {train} training and {test} test performances, {clips} clips each; epochs: {epochs}."
+            f"- {dataset}: {train} training and {test} test performances, crops of {clips} clips; epochs: {epochs}."
         )
+    notes += _evaluation_notes(outcomes)
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     encoders = sorted({result["texts"].replace("shipped", "MiniLM, shipped with the library") for result in results})
     notes.append(f"- {'; '.join((seeds_used, *settings))}; texts: {', '.join(encoders)}.")
@@ -143,6 +162,17 @@ def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str
         named = ", ".join(f"{share:.0%}" for share in shares)
         notes.append(f"- Weighted edges: the simulated vision_language features name {named} of the planted actions.")
     return notes
+
+
+def _evaluation_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    """Which rows were scored on crops and which on whole videos."""
+    rows: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        if outcome.result is not None:
+            # Version 0.1 had crops alone.
+            rows.setdefault(outcome.result.get("evaluation", "crops"), {})[outcome.cell.row] = None
+    said = [f"{EVALUATIONS[how]}: row{'s' * (len(keys) > 1)} {', '.join(keys)}" for how, keys in rows.items()]
+    return [f"- Scored on {'; on '.join(said)}."] if said else []
 
 
 _COUNTS = ("train", "test", "clips")
