@@ -15,7 +15,9 @@ from mag2.training.target import AVERAGE, Target
 
 __all__ = [
     "METRICS",
+    "NOTES",
     "PROTOCOLS",
+    "SHOWN",
     "averages_of",
     "cell_name",
     "column_names",
