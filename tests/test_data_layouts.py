@@ -278,3 +278,9 @@ def test_datasets_that_are_cropped_in_two_ways_have_two_fingerprints(tmp_path):
     assert one.fingerprints["videos"] != other.fingerprints["videos"]
     with pytest.raises(ValueError, match="unknown crops 'middle'; there are shortest, released"):
         read_fs1000(folder, "TES", crops="middle")
+
+
+@pytest.mark.filterwarnings("ignore:.*of different length")
+def test_a_subset_is_cropped_as_the_whole(tmp_path):
+    split = read_fs1000(uneven(tmp_path, (103, 100)), "TES", crops="released").test
+    assert torch.equal(split.subset([0]).batch([0]).visual, split.batch([0]).visual)

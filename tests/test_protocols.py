@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mag2 import load_trained
 from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
 from mag2.data import simulate
 from mag2.training import Run, command, fit, predict
@@ -193,3 +194,18 @@ def test_the_command_records_what_was_really_used(table4, tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         command.main(table4, ["--rows", "3", "--start", "replace", *given])
     assert "holds results with start residual, this run has replace" in capsys.readouterr().err
+
+
+def test_a_trained_model_scores_whole_videos_as_it_was_tested(dataset, tmp_path):
+    fit(small_gdlt(), dataset, GDLT_RECIPE, Run(epochs=1, evaluation="whole", folder=tmp_path), keep_model=True)
+    trained = load_trained(tmp_path)
+    assert trained.whole
+    assert "whole videos" in repr(trained)
+    own = torch.as_tensor(trained.own_predictions.predicted, dtype=torch.float32)
+    torch.testing.assert_close(trained.predict(dataset.test), own, rtol=1e-4, atol=1e-4)
+    length = int(dataset.test.lengths.max())
+    scores = list(trained.score(dataset.test))
+    assert max(score.clips for score in scores) == length > dataset.test.clips
+    for score, expected in zip(scores, own.tolist(), strict=True):
+        assert (score.clips, score.first) == (score.of, 0)
+        assert score.score == pytest.approx(expected, rel=1e-4)
