@@ -221,7 +221,7 @@ def make_prompts(
     """Prompts that read as English: "a video of a back spin", "a music suitable for dance steps".
 
     Args:
-        actions: a sport, a key of `ACTIONS` or `OTHER_ACTIONS`; or the action terms of one that is not there.
+        actions: a sport, a key of `ACTIONS` or `OTHER_ACTIONS`; or a list of action terms of your own sport.
         grades: N, 3 to 8, 6 in the paper (Table 2); or the grade words, from worst to best.
         visual_template, audio_template: the words before the action; the paper's choice (Table 5).
 
@@ -255,7 +255,7 @@ def actions_of(sport: str) -> tuple[str, ...]:
 
 
 def checked_terms(terms: Sequence[str], what: str, most: int) -> tuple[str, ...]:
-    """A list of action terms or grade words, as it can be used: two or more, of a few words each, none twice.
+    """The action terms or grade words, checked: two or more, of a few words each, none twice.
 
     Args:
         terms: the list. what: what they are called in errors. most: how many there may be.
