@@ -1,5 +1,6 @@
-"""Performances as batches: ragged clip features, the loaders of released datasets, and the simulator."""
+"""Performances as batches: ragged clip features, your own arrays, released datasets, and the simulator."""
 
+from mag2.data.arrays_spec import ArraysSpec
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.fisv import read_fisv
@@ -20,6 +21,7 @@ __all__ = [
     "DATASETS",
     "SCALES",
     "TARGETS",
+    "ArraysSpec",
     "Batch",
     "ClipFeatures",
     "DataError",

@@ -15,7 +15,7 @@ from mag2.data.npy_header import map_npy
 from mag2.data.pickles import load_pickle
 from mag2.saving.sentences import reason_of
 
-__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "map_npy", "mean_over_views"]
+__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "mean_over_views"]
 
 
 @dataclass(frozen=True)

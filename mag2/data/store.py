@@ -17,6 +17,7 @@ from mag2.data.npy_header import map_npy
 from mag2.data.raw_features import RawFeatures, check_shapes, mean_over_views
 from mag2.saving.atomic_io import holding, remove_leftovers, replacing
 from mag2.saving.bounded_json import load_json
+from mag2.saving.full_disk import is_full
 from mag2.saving.sentences import reason_of
 
 __all__ = ["STORE_VERSION", "default_cache_folders", "short_hash", "stored_features"]
@@ -54,7 +55,7 @@ def stored_features(
         if found is not None:
             progress(len(raw))
             return found
-    reason = ""
+    reason, full = "", False
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +66,10 @@ def stored_features(
                     return found
                 return _build(folder, name, fingerprint, raw, progress)
         except OSError as fault:
-            reason = reason_of(fault)
+            reason, full = reason_of(fault), full or is_full(fault)
     tried = " or ".join(str(folder) for folder in folders)
+    if full:
+        raise DataError(f"no space is left for the feature store in {tried}: make room, or give another cache folder")
     raise DataError(f"the feature store cannot be written in {tried} ({reason}): give a writable cache folder")
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mag2.data.errors import DataError
 from mag2.data.reading import SIMULATED
+from mag2.saving.atomic_io import remove_leftovers, replacing, write_atomically
 
 __all__ = ["start_folder", "write_pickled", "write_rows", "write_videos"]
 
@@ -22,9 +23,11 @@ def start_folder(folder: Path, about: str, feature_paths: Iterable[str | Path]) 
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SIMULATED).is_file():
         raise DataError(f"{folder} holds other files: give a new or empty folder to the simulation")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SIMULATED).write_text(about, encoding="utf-8")
+    write_atomically(about, folder / SIMULATED)
+    remove_leftovers(folder)
     for relative in feature_paths:
         path = folder / relative
+        remove_leftovers(path)
         for old in [path] if path.is_symlink() or path.is_file() else path.glob("*.npy"):
             old.unlink()
         with suppress(OSError):  # no folder, or one with other things in it
@@ -33,16 +36,18 @@ def start_folder(folder: Path, about: str, feature_paths: Iterable[str | Path]) 
 
 def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Write the rows of a label file, the fields of a row with a blank between."""
-    path.write_text("".join(" ".join(row) + "\n" for row in rows), encoding="utf-8")
+    write_atomically("".join(" ".join(row) + "\n" for row in rows), path)
 
 
 def write_videos(folder: Path, names: Sequence[str], videos: Iterable[NDArray]) -> None:
     """Write one `<name>.npy` per video."""
     folder.mkdir(exist_ok=True)
     for name, video in zip(names, videos, strict=True):
-        np.save(folder / f"{name}.npy", video)
+        with replacing(folder / f"{name}.npy") as partial, partial.open("wb") as file:
+            np.save(file, video)
 
 
 def write_pickled(file: Path, names: Sequence[str], videos: Iterable[NDArray]) -> None:
     """Write all videos into one file, a dict name -> array as `numpy.save` pickles it."""
-    np.save(file, np.array(dict(zip(names, videos, strict=True)), dtype=object), allow_pickle=True)
+    with replacing(file) as partial, partial.open("wb") as stream:
+        np.save(stream, np.array(dict(zip(names, videos, strict=True)), dtype=object), allow_pickle=True)

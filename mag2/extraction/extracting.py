@@ -24,6 +24,7 @@ from mag2.extraction.names import named_videos
 from mag2.extraction.sound import has_sound
 from mag2.extraction.timing import Timing
 from mag2.saving.atomic_io import alone_in, remove_leftovers
+from mag2.saving.full_disk import naming_full_disk
 
 __all__ = ["DTYPES", "NO_SOUND", "Extracted", "extract"]
 
@@ -148,10 +149,11 @@ def extract(
     out = Path(folder)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder for the features")
-    out.mkdir(parents=True, exist_ok=True)
+    with naming_full_disk(out):
+        out.mkdir(parents=True, exist_ok=True)
     work = _Work(timing, dtype, place, precision, batch, no_sound)
     with alone_in(out):
-        for kept in (out, *(out / FOLDERS[key] for key in encoders)):
+        for kept in (out, *(out / place for place in FOLDERS.values())):
             remove_leftovers(kept)
         settings = settings_of(encoders, timing, dtype, precision, no_sound)
         manifest = Manifest(out, settings, {FOLDERS[key]: encoder.source for key, encoder in encoders.items()})

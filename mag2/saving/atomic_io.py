@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mag2.saving.bounded_json import load_json
+from mag2.saving.full_disk import KeptFault, naming_full_disk
 
 __all__ = ["alone_in", "holding", "read_json", "remove_leftovers", "replacing", "save_atomically", "write_atomically"]
 
@@ -21,19 +22,27 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path to write to inside a `with`; the file there takes the place of `path` when all went well, else it goes.
 
     Its name cannot be guessed and its file is new, so that nothing that was put there before is written through.
+
+    Raises:
+        DiskFullError: the disk is full; nothing is left of the new file.
     """
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
-        partial.open("xb").close()
-        yield partial
-        partial.replace(path)
+        with naming_full_disk(path):
+            partial.open("xb").close()
+            yield partial
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed inside `replacing` left in a folder. Call it while holding the folder."""
-    for path in folder.glob("*.partial"):
+def remove_leftovers(folder: Path, below: bool = False) -> None:
+    """Remove what processes that were killed inside `replacing` left in a folder. Call it while holding the folder.
+
+    Args:
+        folder: that may not exist. below: whether to clear the folders in it too; links to folders are left alone.
+    """
+    for path in folder.rglob("*.partial") if below else folder.glob("*.partial"):
         if _LEFTOVER.fullmatch(path.name):  # and no file of the user's
             path.unlink(missing_ok=True)
 
@@ -62,9 +71,10 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another run holds it.
+        DiskFullError: there is no space for the lock file.
     """
     try:
-        with holding(folder / ".lock", timeout=0):
+        with naming_full_disk(folder), holding(folder / ".lock", timeout=0):
             yield
     except Timeout:
         raise ValueError(f"another run is at work in {folder}; wait for it, or give another folder") from None
@@ -72,8 +82,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def save_atomically(value: object, path: Path) -> None:
     """`torch.save` that leaves either the old file or the whole new one, whenever it is killed."""
-    with replacing(path) as partial:
-        torch.save(value, partial)
+    with replacing(path) as partial, partial.open("wb") as file:
+        kept = KeptFault(file)
+        try:
+            torch.save(value, kept)  # type: ignore[arg-type]  # it writes and flushes, which is all that torch needs
+        except RuntimeError:  # torch's own, for a write that failed
+            if kept.fault is None:
+                raise
+            raise kept.fault from None
 
 
 def write_atomically(text: str, path: Path) -> None:

@@ -135,7 +135,10 @@ class TextFeatures:
         table, source = _shipped()
         unknown = [prompt for prompt in prompts.rows if prompt not in table]
         if unknown:
-            raise ValueError(f"no shipped feature for the prompt {unknown[0]!r}; use TextFeatures.encode for it")
+            raise ValueError(
+                f"no shipped feature for the prompt {unknown[0]!r}; use TextFeatures.encode for it, "
+                f"in a table's command --texts minilm"
+            )
         rows = torch.stack([table[prompt] for prompt in prompts.rows])
         return cls.from_rows(rows, prompts, sport=sport, source=source)
 
@@ -185,7 +188,9 @@ class TextFeatures:
             raise ValueError(f"{path} {fault}; give the authors' text file") from fault
         if not isinstance(rows, Tensor) or rows.dim() != 2:
             raise ValueError(f"{path} holds {_described(rows)}; a text file holds one tensor (rows, width)")
-        by_rows = {2 * len(actions) + 3 * n_grades: sport for sport, actions in ACTIONS.items()}
+        by_rows: dict[int, str] = {}
+        for known_sport, actions in ACTIONS.items():  # of equal numbers the first: not a sport that a user added
+            by_rows.setdefault(2 * len(actions) + 3 * n_grades, known_sport)
         sport = by_rows.get(len(rows))
         if sport is None:
             known = ", ".join(f"{count} ({name})" for count, name in by_rows.items())

@@ -23,8 +23,10 @@ from mag2.training.recipe import published_epochs
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
+from mag2.training.table_file import write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
+from mag2.training.threads import threads_of_torch
 from mag2.training.train_cell import SMALL_BATCH, CellTraining
 
 __all__ = ["main"]
@@ -32,15 +34,21 @@ __all__ = ["main"]
 SIMULATED_EPOCHS = 12
 
 
-def main(table: Table, arguments: Sequence[str] | None = None) -> int:
-    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault."""
+def main(table: Table, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
+    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault.
+
+    `program` is what errors and the manifest call the command; by default the script that runs.
+    """
     parser = make_parser(table)
+    parser.prog = program or parser.prog
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
     options.seeds = list(dict.fromkeys(options.seeds))
-    options.command = shlex.join(["python", sys.argv[0] if arguments is None else f"{table.name}.py", *given])
+    script = ["python", sys.argv[0] if arguments is None else f"{table.name}.py"]
+    options.command = " ".join([program, shlex.join(given)]) if program else shlex.join([*script, *given])
     try:
-        return _run(table, options)
+        with threads_of_torch(options.threads):
+            return _run(table, options)
     except (ValueError, OSError) as error:
         parser.error(one_line(str(error)))
     except KeyboardInterrupt:
@@ -59,6 +67,10 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     fingerprints = request.fingerprints(datasets)
     check_models(request, datasets)
     epochs = {Target(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
+    if max(options.record, default=0) > min(epochs.values()):
+        raise ValueError(
+            f"--record names epoch {max(options.record)}, and a training has {min(epochs.values())} epochs"
+        )
     out = chosen_out(table, options)
     with recorded(out, settings, fingerprints, describe_call(options, request, epochs)):
         work = CellTraining(
@@ -68,6 +80,8 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             precision=settings["precision"],
             compile=options.compile,
             keep_weights=options.keep_weights,
+            record=tuple(sorted(set(options.record))),
+            save_weights=not options.no_weights,
         )
         return _report(table, settings, out, _train(work, out, options))
 
@@ -84,7 +98,14 @@ def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[O
     with tqdm(total=sum(sizes.values()), unit="epoch", disable=not sys.stderr.isatty(), smoothing=0.05) as bar:
         gpus = 1 if options.device.startswith("cuda") else 0
         grid = run_grid(
-            cells, work, out, workers=options.workers, on_tick=lambda: bar.update(), ray=options.ray, gpus=gpus
+            cells,
+            work,
+            out,
+            workers=options.workers,
+            threads=options.threads,
+            on_tick=lambda: bar.update(),
+            ray=options.ray,
+            gpus=gpus,
         )
         for outcome in grid:
             outcomes.append(outcome)
@@ -121,6 +142,7 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
     if table.facts is not None:
         page += f"\n{table.facts()}\n"
     write_atomically(results_csv(shown, headings), out / "results.csv")
+    write_table(table, headings, out)
     write_atomically(page, out / f"{table.name}.md")
     print(page)
     print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
@@ -143,6 +165,7 @@ def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Data
         "epochs": options.epochs,
         "size": model_size(options),
         "precision": "bfloat16" if options.bf16 else "float32",
+        "threads": options.threads,
     }
 
 

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mag2.saving.full_disk import naming_full_disk
 from mag2.training.cells import Cell, Outcome, read_result, write_result
 from mag2.training.process_pool import Ended, error_line, run_in_processes
+from mag2.training.threads import THREADS, threads_of_torch
 
 __all__ = ["Work", "run_grid"]
 
@@ -22,6 +24,7 @@ def run_grid(
     out: Path,
     *,
     workers: int = 1,
+    threads: int = THREADS,
     on_tick: Callable[[], object] = lambda: None,
     ray: str | None = None,
     gpus: float = 0,
@@ -35,6 +38,7 @@ def run_grid(
         work: can be imported by a fresh process where there are several workers.
         out: the folder of results.
         workers: processes; with 1 everything runs in this one.
+        threads: of each cell, however many workers there are: the numbers of a cell depend on them.
         on_tick: called in this process for every epoch trained anywhere.
         ray: the address of a Ray cluster to train on instead (`mag2.training.ray_cluster`), whose machines see `out`
             under the same path. gpus: graphics cards for each of its trainings.
@@ -50,11 +54,11 @@ def run_grid(
         else:
             yield Outcome(cell, finished, fresh=False)
     # Another machine has another working folder.
-    job = partial(_train, work=work, out=out if ray is None else out.resolve())
+    job = partial(_train, work=work, out=out if ray is None else out.resolve(), threads=threads)
     if ray is not None and waiting:
         from mag2.training.ray_cluster import run_on_ray
 
-        ended: Ended = run_on_ray(waiting, job, ray, on_tick=on_tick, gpus=gpus)
+        ended: Ended = run_on_ray(waiting, job, ray, on_tick=on_tick, cores=threads, gpus=gpus)
     elif workers > 1 and len(waiting) > 1:
         ended = run_in_processes(waiting, job, min(workers, len(waiting)), on_tick=on_tick)
     else:
@@ -64,17 +68,19 @@ def run_grid(
             yield _outcome(cell, out, error)
 
 
-def _train(cell: Cell, tick: Callable[[], object], *, work: Work, out: Path) -> str | None:
+def _train(cell: Cell, tick: Callable[[], object], *, work: Work, out: Path, threads: int) -> str | None:
     """Train a cell and write its result; returns what went wrong, in one line."""
     folder = cell.folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
-        result = work(cell, folder, tick)
+        with naming_full_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with threads_of_torch(threads):
+            result = work(cell, folder, tick)
+        result["seconds"] = round(time.perf_counter() - started, 3)
+        write_result(cell, out, result)
     except Exception as error:
         return error_line(error)
-    result["seconds"] = round(time.perf_counter() - started, 3)
-    write_result(cell, out, result)
     return None
 
 

@@ -11,6 +11,7 @@ import torch
 from mag2.data import DATASETS
 from mag2.saving.sentences import one_line
 from mag2.training.tables import Table
+from mag2.training.threads import THREADS
 
 __all__ = ["chosen_out", "default_out", "make_parser", "model_size"]
 
@@ -81,11 +82,26 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         default=_default_workers(),
         help="trainings at a time, in processes of their own (one a core, or 1 on a GPU)",
     )
+    add(
+        "--threads",
+        type=_at_least(1),
+        default=THREADS,
+        help=f"threads of each training ({THREADS}); another number gives slightly other numbers",
+    )
     add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
     add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
+    add(
+        "--record",
+        nargs="+",
+        type=_at_least(1),
+        default=[],
+        metavar="EPOCH",
+        help="keep the decoded grades of the test videos after these epochs, for the figures of an early stage",
+    )
     add("--bf16", action="store_true", help="bfloat16 autocast")
     add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
-    add("--keep-weights", action="store_true", help="keep every trained model (checkpoint.pt)")
+    add("--keep-weights", action="store_true", help="keep every checkpoint.pt, the optimizer's state included")
+    add("--no-weights", action="store_true", help="do not keep the trained models (model.safetensors)")
     return parser
 
 

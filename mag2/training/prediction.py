@@ -22,8 +22,9 @@ def predict(
     device: str = "cpu",
     precision: str = "float32",
     batch: int = 64,
+    videos: Tensor | None = None,
 ) -> Tensor:
-    """Scores (n,) in [0, 1], in evaluation mode, from the centre crop of every performance.
+    """Scores (n,) in [0, 1], in evaluation mode, from the centre crop of every performance, or of those of `videos`.
 
     Raises:
         ContractError: the model returned no "score" (B,); checked on the first batch.
@@ -33,9 +34,9 @@ def predict(
     model.eval()
     scores = []
     with torch.no_grad(), autocast(device, precision):
-        for start in range(0, len(performances), batch):
-            index = torch.arange(start, min(start + batch, len(performances)))
-            part = performances.batch(index).to(device)
+        chosen = torch.arange(len(performances)) if videos is None else videos
+        for start in range(0, len(chosen), batch):
+            part = performances.batch(chosen[start : start + batch]).to(device)
             output = call_model(model, part)
             if start == 0:
                 check_output(model, output, len(part))
@@ -65,9 +66,9 @@ def call_model(model: nn.Module, batch: Batch) -> Any:
     return model(*given, vision_language=batch.vision_language)
 
 
-def measure(prediction: Tensor, performances: Performances) -> dict[str, float]:
-    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1]."""
-    label: Any = performances.label.double().numpy()
+def measure(prediction: Tensor, performances: Performances, videos: Tensor | None = None) -> dict[str, float]:
+    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1], of all performances or of `videos`."""
+    label: Any = (performances.label if videos is None else performances.label[videos]).double().numpy()
     scores: Any = prediction.double().numpy()
     return {
         "spearman": spearman(scores, label),

@@ -8,8 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-import torch
-
+from mag2.saving.full_disk import DiskFullError
 from mag2.training.cells import Cell
 
 __all__ = ["Ended", "Job", "error_line", "run_in_processes"]
@@ -21,7 +20,7 @@ Ended = Generator[tuple[Cell, str | None], None, None]
 
 
 def run_in_processes(cells: Sequence[Cell], job: Job, workers: int, *, on_tick: Callable[[], object]) -> Ended:
-    """Yield (cell, what `job(cell, tick)` returned), as they end. The cores are shared evenly among the workers.
+    """Yield (cell, what `job(cell, tick)` returned), as they end.
 
     Where a process is killed (it ran out of memory for example) its cell fails alone.
 
@@ -46,9 +45,8 @@ def _run_in_pool(
     # Fresh processes and not forks: a forked process inherits torch's thread pools without their threads.
     context = multiprocessing.get_context("spawn")
     ticks = context.SimpleQueue()
-    threads = max((os.cpu_count() or 1) // workers, 1)
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(ticks, threads))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(ticks,))
     pending = {}
     try:
         pending = {pool.submit(_run_job, cell, job): cell for cell in cells}
@@ -80,10 +78,9 @@ def _run_in_pool(
 _ticks: Any = None
 
 
-def _begin(ticks: Any, threads: int) -> None:
+def _begin(ticks: Any) -> None:
     global _ticks
     _ticks = ticks
-    torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -101,4 +98,6 @@ def _run_job(cell: Cell, job: Job) -> str | None:
 
 def error_line(error: BaseException) -> str:
     """An error in one line."""
+    if isinstance(error, DiskFullError):  # the sentence says all
+        return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())

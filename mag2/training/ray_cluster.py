@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
 from mag2.training.cells import Cell
 from mag2.training.process_pool import Ended, Job, error_line
 
@@ -15,15 +13,16 @@ __all__ = ["run_on_ray"]
 
 
 def run_on_ray(
-    cells: Sequence[Cell], job: Job, address: str, *, on_tick: Callable[[], object], gpus: float = 0
+    cells: Sequence[Cell], job: Job, address: str, *, on_tick: Callable[[], object], cores: int = 1, gpus: float = 0
 ) -> Ended:
-    """Yield (cell, what `job(cell, tick)` returned), as they end; one core for each.
+    """Yield (cell, what `job(cell, tick)` returned), as they end.
 
     Args:
         job: every machine can import it by the names that it has here.
         address: "local" for a cluster of this machine alone, "auto" for the one this machine belongs to, or its
             address ("ray://host:10001").
         on_tick: called here for every tick of a job anywhere.
+        cores: for each job.
         gpus: graphics cards for each job, 0.5 for two jobs on one.
 
     Raises:
@@ -35,7 +34,7 @@ def run_on_ray(
 
         # The actor of the queue must not take the core of a job.
         ticks = Queue(actor_options={"num_cpus": 0})
-        task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_on_one_core)
+        task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=0)(_run_job)
         pending = {task.remote(job, cell, ticks): cell for cell in cells}
         while pending:
             done, _ = ray.wait(list(pending), timeout=0.5)
@@ -52,8 +51,7 @@ def run_on_ray(
         ray.shutdown()
 
 
-def _on_one_core(job: Job, cell: Cell, ticks: Any) -> str | None:
-    torch.set_num_threads(1)
+def _run_job(job: Job, cell: Cell, ticks: Any) -> str | None:
     return job(cell, partial(ticks.put, None))
 
 

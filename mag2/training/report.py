@@ -12,7 +12,18 @@ from mag2.training.cells import Outcome
 from mag2.training.tables import Heading
 from mag2.training.target import AVERAGE, Target
 
-__all__ = ["PROTOCOLS", "cell_name", "page_notes", "page_title", "results_csv", "table_page"]
+__all__ = [
+    "METRICS",
+    "PROTOCOLS",
+    "averages_of",
+    "cell_name",
+    "column_names",
+    "columns_of",
+    "page_notes",
+    "page_title",
+    "results_csv",
+    "table_page",
+]
 
 # The results of a training, by how their epoch is chosen.
 PROTOCOLS = {
@@ -161,16 +172,16 @@ def cell_name(headings: Sequence[Heading], outcome: Outcome) -> str:
 def _table(
     headings: Sequence[Heading], targets: Sequence[Target], outcomes: Sequence[Outcome], protocol: str, metric: str
 ) -> str:
-    columns = _columns(targets)
+    columns = columns_of(targets)
     n_seeds = len({outcome.cell.seed for outcome in outcomes})
-    rows = [["Row", "Method", *_column_names(columns)], ["---"] * 2 + ["---:"] * len(columns)]
+    rows = [["Row", "Method", *column_names(columns)], ["---"] * 2 + ["---:"] * len(columns)]
     for heading in headings:
         values = {target: _values(outcomes, heading.key, target, protocol, metric) for target in targets}
         if not any(values.values()):
             continue
         shown = []
         for column, members in columns.items():
-            by_seed = values[column] if column in values else _averages([values[t] for t in members], metric)
+            by_seed = values[column] if column in values else averages_of([values[t] for t in members], metric)
             shown.append(_shown(by_seed, n_seeds, heading.published.get(column, {}).get(metric), METRICS[metric][2]))
         rows.append([heading.key, heading.name, *shown])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -178,7 +189,7 @@ def _table(
     return "Each entry: measured (published, difference).\n\n" + text if compared else text
 
 
-def _columns(targets: Sequence[Target]) -> dict[Target, list[Target]]:
+def columns_of(targets: Sequence[Target]) -> dict[Target, list[Target]]:
     """The columns and the targets that each is made of: itself, or all targets of a dataset for its average."""
     by_dataset: dict[str, list[Target]] = {}
     for target in targets:
@@ -192,7 +203,8 @@ def _columns(targets: Sequence[Target]) -> dict[Target, list[Target]]:
     return columns
 
 
-def _column_names(columns: Iterable[Target]) -> list[str]:
+def column_names(columns: Iterable[Target]) -> list[str]:
+    """What the columns are called: with their dataset where there are several."""
     columns = list(columns)
     if len({column.dataset for column in columns}) > 1:
         return [" ".join(column) for column in columns]
@@ -207,7 +219,7 @@ def _values(outcomes: Sequence[Outcome], row: str, target: Target, protocol: str
     }
 
 
-def _averages(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, float]:
+def averages_of(values: Sequence[Mapping[int, float]], metric: str) -> dict[int, float]:
     """The average over targets for every seed that has all of them: Fisher's z for rho, arithmetic for the others."""
     seeds = set.intersection(*(set(by_seed) for by_seed in values))
     average = METRICS[metric][3]

@@ -21,6 +21,8 @@ class Run:
         compile: run the model through `torch.compile`.
         folder: for the checkpoint and `metrics.jsonl`; with None nothing is written.
         checkpoint_seconds: at most one checkpoint in so many seconds (0: one every epoch).
+        record: the numbers of the epochs after which the decoded grades of the test videos are kept, in the folder
+            `recorded`, for the figures of an early stage (`mag2.figures`).
     """
 
     epochs: int
@@ -30,13 +32,21 @@ class Run:
     compile: bool = False
     folder: Path | None = None
     checkpoint_seconds: float = 60.0
+    record: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))  # a text will do
         if self.epochs < 1:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        beyond = [epoch for epoch in self.record if not 1 <= epoch <= self.epochs]
+        if beyond:
+            raise ValueError(
+                f"a training of {self.epochs} epochs cannot record epoch {beyond[0]}; give 1 to {self.epochs}"
+            )
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

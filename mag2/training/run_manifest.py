@@ -11,11 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mag2.saving.atomic_io import alone_in, read_json, write_atomically
+from mag2.saving.atomic_io import alone_in, read_json, remove_leftovers, write_atomically
+from mag2.saving.full_disk import naming_full_disk
 from mag2.training.request import Request
 from mag2.training.target import Target
+from mag2.training.threads import THREADS
 
 __all__ = ["describe_call", "recorded"]
+
+# Of results that were written before a setting was recorded.
+_FORMERLY = {"threads": THREADS}
 
 
 @contextlib.contextmanager
@@ -36,8 +41,11 @@ def recorded(
         raise ValueError(f"{out} is a file; give a folder with --out")
     path = out / "settings.json"
     _earlier(path, settings, fingerprints)
-    out.mkdir(parents=True, exist_ok=True)
+    with naming_full_disk(out):
+        out.mkdir(parents=True, exist_ok=True)
     with alone_in(out):
+        remove_leftovers(out)
+        remove_leftovers(out / "cells", below=True)
         before = _earlier(path, settings, fingerprints)
         known = before.get("fingerprints", {}) | dict(fingerprints)
         manifest = {"settings": settings, "fingerprints": known, "runs": [*before.get("runs", []), call]}
@@ -69,7 +77,7 @@ def _earlier(path: Path, settings: Mapping[str, Any], fingerprints: Mapping[str,
         return {}
     before, out = read_json(path, "settings", "fingerprints", "runs"), path.parent
     for name in {**settings, **before["settings"]}:
-        held, own = before["settings"].get(name), settings.get(name)
+        held, own = before["settings"].get(name, _FORMERLY.get(name)), settings.get(name)
         if held != own:
             raise ValueError(f"{out} holds results with {name} {held}, this run has {own}; give another --out")
     known = before["fingerprints"]

@@ -76,6 +76,37 @@ class SavedTraining:
             raise self._refusal(f"does not fit this training{why}") from fault
         return epochs
 
+    def predictions(self) -> list[Tensor | None]:
+        """For each epoch the scores (n,) of the n test videos; None where they were not kept, as in version 0.1.
+
+        Raises:
+            ValueError: they are of another number of epochs, or no numbers; one sentence.
+        """
+        stacked, epochs = self._content.get("predictions"), len(self._content["history"])
+        if stacked is None:
+            return [None] * epochs
+        if not isinstance(stacked, Tensor) or not stacked.is_floating_point() or stacked.dim() != 2:
+            raise self._refusal("holds other predictions than scores of test videos")
+        if len(stacked) != epochs:
+            raise self._refusal(f"holds predictions of {len(stacked)} epochs and a history of {epochs}")
+        return [None if row.isnan().all() else row.clone() for row in stacked.cpu()]
+
+    def best_weights(self, model: nn.Module) -> dict[str, Tensor] | None:
+        """The weights of the best epoch on validation; None without one.
+
+        Raises:
+            ValueError: they are not those of the model; one sentence.
+        """
+        best = self._content.get("best")
+        if best is None:
+            return None
+        own = model.state_dict()
+        if not isinstance(best, dict) or best.keys() != own.keys():
+            raise self._refusal("holds best weights of another model")
+        if not all(isinstance(best[name], Tensor) and best[name].shape == own[name].shape for name in own):
+            raise self._refusal("holds best weights of other shapes")
+        return best
+
     def _refusal(self, clause: str) -> ValueError:
         return ValueError(f"{self.path} is damaged or foreign: it {clause}; {_ADVICE}")
 
@@ -88,10 +119,10 @@ def _load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
 
 
 def _epoch(line: Any, number: int) -> Epoch:
-    names = [field.name for field in fields(Epoch)]
-    if not isinstance(line, dict) or set(line) != set(names):
+    names = {field.name for field in fields(Epoch)}
+    if not isinstance(line, dict) or not names - {"validation"} <= set(line) <= names:
         raise ValueError(f"epoch {number} of its history has other values")
-    if line["epoch"] != number or not all(_is_number(line[name]) for name in names):
+    if line["epoch"] != number or not all(map(_is_number, line.values())):
         raise ValueError(f"epoch {number} of its history has values that are no numbers")
     return Epoch(**line)
 

@@ -1,21 +1,27 @@
 """Train one cell of a table: the same cell gives the same numbers in any process."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from mag2.data import Dataset
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.training.cells import Cell
+from mag2.training.data_source import describe_source
 from mag2.training.dataset_providers import DatasetProvider
-from mag2.training.history import Epoch
+from mag2.training.history import Epoch, History
+from mag2.training.recipe import Recipe
 from mag2.training.request import Request
 from mag2.training.run import Run
 from mag2.training.stages import train
 from mag2.training.target import Target
+from mag2.training.trained_folder import save_trained
 
 __all__ = ["SMALL_BATCH", "CellTraining"]
 
@@ -28,7 +34,8 @@ class CellTraining:
 
     Attributes:
         request: what the cells are cells of. epochs: for each target.
-        device, precision, compile: as `Run` has them. keep_weights: whether checkpoints stay on disk.
+        device, precision, compile, record: as `Run` has them. keep_weights: whether checkpoints stay on disk.
+        save_weights: whether the trained model stays on disk, for `mag2.load_trained`.
     """
 
     request: Request
@@ -37,6 +44,8 @@ class CellTraining:
     precision: str
     compile: bool
     keep_weights: bool
+    save_weights: bool = True
+    record: tuple[int, ...] = ()
 
     def __call__(self, cell: Cell, folder: Path, tick: Callable[[], object]) -> dict[str, Any]:
         """Train the cell."""
@@ -52,10 +61,12 @@ class CellTraining:
             precision=self.precision,
             compile=self.compile,
             folder=folder,
+            record=self.record,
         )
         # A narrow model on few videos learns by many steps, not by large ones.
         recipe = replace(row.recipe, batch=SMALL_BATCH) if self.request.small else row.recipe
         history = train(model, dataset, recipe, run, on_epoch=lambda _: tick())
+        self._save(model, cell, dataset, history=history, recipe=recipe, run=run)
         if not self.keep_weights:
             for checkpoint in folder.rglob("checkpoint.pt"):
                 checkpoint.unlink()
@@ -73,6 +84,33 @@ class CellTraining:
             "data": _data(dataset, provider),
             "fingerprint": dataset.fingerprint,
         }
+
+    def _save(
+        self, model: nn.Module, cell: Cell, dataset: Dataset, *, history: History, recipe: Recipe, run: Run
+    ) -> None:
+        """Keep the trained model, its predictions and its history in the folder of the cell."""
+        row, provider = self.request.rows[cell.row], self.request.providers[cell.target.dataset]
+        inputs = self.request.model_inputs(row, dataset)
+        save = partial(
+            save_trained,
+            model,
+            cast(Path, run.folder),
+            dataset,
+            history=history,
+            recipe=recipe,
+            run=run,
+            texts=inputs.texts(),
+            sport=inputs.sport,
+            data=_data(dataset, provider),
+            row={"key": cell.row, "method": row.heading.method, "variant": row.heading.variant},
+            source=describe_source(provider, row.extractors),
+            top1=getattr(provider, "top1", None) if VISION_LANGUAGE in row.needs else None,
+        )
+        try:
+            save(weights=self.save_weights)
+        except ValueError as error:  # a plug of a class that is not registered, say: the result is worth keeping
+            warnings.warn(f"the model of row {cell.row} is not kept: {error}", stacklevel=2)
+            save(weights=False)
 
 
 def _measured(epoch: Epoch) -> dict[str, float]:

@@ -1,0 +1,95 @@
+"""A full disk is said as such, with the path, wherever it strikes."""
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["DiskFullError", "KeptFault", "append_whole", "is_full", "naming_full_disk"]
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on the disk for {path}: make room, and run again",
+    errno.EDQUOT: "the disk quota is used up at {path}: make room, and run again",
+    errno.EFBIG: "{path} becomes larger than its disk or the limit of this process (ulimit -f) allows: "
+    "raise the limit or give a folder on another disk, and run again",
+}
+# NumPy's words for a file that took a part of an array only; it drops the reason.
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
+class DiskFullError(OSError):
+    """A file did not fit on its disk. Nothing of it is left, and what was there before is still there."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextlib.contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Inside a `with`, turn the errors of a full disk into one sentence that names what was being written.
+
+    Raises:
+        DiskFullError: no space is left, a quota is used up, or the file is larger than allowed.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except OSError as fault:
+        number = errno.ENOSPC if fault.errno is None and _SHORT_WRITE.search(str(fault)) else fault.errno
+        if number not in _REASONS:
+            raise
+        raise DiskFullError(number, _REASONS[number].format(path=path)) from None
+
+
+def is_full(fault: OSError) -> bool:
+    """Whether a fault is that of a full disk."""
+    return fault.errno in _REASONS
+
+
+class KeptFault:
+    """A file to write to that keeps the fault of a failed write, for writers that replace it by another error.
+
+    Args:
+        file: opened for writing in binary.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write to the file."""
+        try:
+            return self._file.write(data)
+        except OSError as fault:
+            self.fault = fault
+            raise
+
+    def flush(self) -> None:
+        """Flush the file."""
+        try:
+            self._file.flush()
+        except OSError as fault:
+            self.fault = fault
+            raise
+
+
+def append_whole(data: bytes, path: Path) -> None:
+    """Add bytes to the end of a file, all of them or none.
+
+    Raises:
+        DiskFullError: they do not fit.
+    """
+    with naming_full_disk(path), path.open("ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            os.ftruncate(file.fileno(), before)
+            raise

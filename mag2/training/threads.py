@@ -1,0 +1,23 @@
+"""How many threads a training computes with: another number adds in another order, and gives slightly other numbers."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+__all__ = ["THREADS", "threads_of_torch"]
+
+# Of each cell of a grid, whatever the workers and the machine. With one thread a sum has one order everywhere; several
+# trainings at a time use the other cores.
+THREADS = 1
+
+
+@contextlib.contextmanager
+def threads_of_torch(count: int) -> Iterator[None]:
+    """Let torch compute with `count` threads inside a `with`; afterwards it has as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
