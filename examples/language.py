@@ -18,6 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, stdev
 
+import interrupts
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from mag2.fusion import make_decoder
 from mag2.grading import GradeHead
 from mag2.nn.triplet import grade_triplet
 from mag2.projection import TokenProjection
+from mag2.saving.arguments import given_path
 from mag2.saving.atomic_io import replacing
 from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
@@ -126,8 +128,15 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs") / "language-simulated")
+    parser.add_argument("--out", type=given_path, default=Path("runs") / "language-simulated")
     options = parser.parse_args()
+    for name, value in {
+        "--seeds": min(options.seeds) + 1,
+        "--epochs": options.epochs,
+        "--workers": options.workers,
+    }.items():
+        if value < 1:
+            raise ValueError(f"{name} wants whole numbers of at least {0 if name == '--seeds' else 1}")
     cells = [Cell(name, Target("", "TES"), seed) for seed in options.seeds for name in variants()]
     results: dict[str, dict[int, dict]] = {name: {} for name in variants()}
     for number, outcome in enumerate(
@@ -178,4 +187,4 @@ def table(results: dict[str, dict[int, dict]], seeds: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -12,6 +12,7 @@ import itertools
 import json
 from pathlib import Path
 
+import interrupts
 import torch
 from safetensors.torch import save_file
 
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    interrupts.run(main)

@@ -8,6 +8,7 @@ Rows 1 to 12 are the paper's; 3b, 6b and 9b, with texts and MAG2 together, are o
 
 import sys
 
+import interrupts
 from rows import ALL, baseline_rows, build_cofinal, build_pamfn, build_qtd, mlavl_row
 
 from mag2.published import table
@@ -31,4 +32,4 @@ TABLE4 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE4))
+    sys.exit(interrupts.run(main, TABLE4))
