@@ -1,7 +1,6 @@
-"""`mag2 datasets`, `mag2 models` and `mag2 recipes`: what there is, one line each."""
+"""`mag2 datasets`, `mag2 models` and `mag2 recipes`: what there is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mag2.command.parser import Command, make_parser, print_json
@@ -19,6 +18,7 @@ def _datasets() -> list[dict[str, Any]]:
             "targets": list(spec.targets),
             "clips": spec.clips,
             "simulated": isinstance(spec, SimulatableSpec),
+            "shipped": spec.shipped,
         }
         for spec in DATASETS.values()
     ]
@@ -26,8 +26,10 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _dataset_line(each: dict[str, Any]) -> str:
     simulated = "" if each["simulated"] else "; read only"
+    if each["shipped"]:
+        simulated = f"; ships with the library: {each['shipped']}"
     sport = each["sport"].replace("_", " ")
-    return f"{each['name']:10}{sport}; targets {', '.join(each['targets'])}; crops of {each['clips']} clips{simulated}"
+    return f"{each['name']:14}{sport}; targets {', '.join(each['targets'])}; crops of {each['clips']} clips{simulated}"
 
 
 def _models() -> list[dict[str, Any]]:
@@ -50,24 +52,17 @@ def _model_line(each: dict[str, Any]) -> str:
     return f"{each['name']:10}{each['about']}; {', '.join(each['needs'])}{more}"
 
 
-def _recipes() -> list[dict[str, Any]]:
-    from mag2.command.models import KNOWN
-    from mag2.published import recipes
+def _run_recipes(arguments: Sequence[str]) -> int:
+    from mag2.training.recipes import RECIPES
+    from mag2.training.recipes.page import described, recipes_page
 
-    settings = [{"model": name, **asdict(model.recipe)} for name, model in KNOWN.items()]
-    epochs = [{"dataset": dataset, "target": target, **asdict(each)} for (dataset, target), each in recipes().items()]
-    return [*settings, *epochs]
-
-
-def _recipe_line(each: dict[str, Any]) -> str:
-    if "dataset" in each:
-        name = f"{each['dataset']} {each['target']}"
-        return f"{name:16}{each['epochs']} epochs; labels are scores divided by {each['score_scale']:g}"
-    clip = "" if each["grad_clip"] is None else f", gradients clipped at {each['grad_clip']:g}"
-    what = (
-        f"{each['optimizer']}, rate {each['lr']:g}, weight decay {each['weight_decay']:g}, batches of {each['batch']}"
-    )
-    return f"{each['model']:16}{what}, {each['schedule']} schedule{clip}"
+    about = "Print how every model is trained on each target, and where that is from."
+    options = make_parser("recipes", about, "mag2 recipes --json").parse_args(list(arguments))
+    if options.json:
+        print_json(described(RECIPES))
+    else:
+        print(recipes_page(RECIPES), end="")
+    return 0
 
 
 def _command(
@@ -87,7 +82,5 @@ def _command(
 COMMANDS = (
     _command("datasets", "List the datasets, one line each.", "mag2 datasets", _datasets, _dataset_line),
     _command("models", "List the models, one line each.", "mag2 models --json", _models, _model_line),
-    _command(
-        "recipes", "List how models are trained, and how long on each target.", "mag2 recipes", _recipes, _recipe_line
-    ),
+    Command("recipes", "print how every model is trained, and where that is from", _run_recipes),
 )

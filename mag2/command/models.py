@@ -5,7 +5,6 @@ their adapters by the names of their modules.
 """
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,13 +13,12 @@ from torch import nn
 
 from mag2.data.performances import MODALITIES
 from mag2.saving.registry import class_of
-from mag2.training import recipe
+from mag2.training import recipes
 from mag2.training.tables import Heading, ModelInputs, Row, Table
 
 __all__ = ["MODELS", "TRAIN", "Model"]
 
-# For a first look on a few cores: narrow models that learn in a few epochs.
-SMALL = {"dim": 64, "n_heads": 4, "dropout": 0.1}
+SMALL_DROPOUT = 0.1  # of the guides that are attached to narrow models
 
 
 @dataclass(frozen=True)
@@ -29,16 +27,15 @@ class Model:
 
     Attributes:
         kind: its name in saved files. method: its name in tables. about: what it is, in one line.
-        recipe: how it is trained. needs: its modalities. small: sizes of a narrow one.
+        recipe: how it is built and trained, by dataset and target. needs: its modalities.
         adapter: the module that attaches texts and MAG2 to it; None where none does. stages: trainings, one by one.
     """
 
     kind: str
     method: str
     about: str
-    recipe: recipe.Recipe
+    recipe: recipes.Recipes
     needs: tuple[str, ...]
-    small: Mapping[str, Any]
     adapter: str | None = None
     stages: int = 1
 
@@ -49,44 +46,39 @@ KNOWN = {
         kind="mlavl",
         method="MLAVL",
         about="texts guide clips, fusion and grades (the paper's model, CVPR 2025)",
-        recipe=recipe.MLAVL_RECIPE,
+        recipe=recipes.mlavl,
         needs=AUDIO_VISUAL,
-        small=SMALL,
     ),
     "gdlt": Model(
         kind="gdlt",
         method="GDLT",
         about="a decoder separates grades (Xu et al., CVPR 2022)",
-        recipe=recipe.GDLT_RECIPE,
+        recipe=recipes.gdlt,
         needs=VIDEO,
-        small=SMALL,
         adapter="gdlt",
     ),
     "cofinal": Model(
         kind="cofinal",
         method="CoFInAl",
         about="coarse grades, then fine ones (Zhou et al., 2024)",
-        recipe=recipe.COFINAL_RECIPE,
+        recipe=recipes.cofinal,
         needs=VIDEO,
-        small=SMALL,
         adapter="cofinal",
     ),
     "qtd": Model(
         kind="qtd",
         method="QTD",
         about="queries decode clips, each with a share in the score (Dong et al., BMVC 2024)",
-        recipe=recipe.QTD_RECIPE,
+        recipe=recipes.qtd,
         needs=VIDEO,
-        small={"dim": 64, "feed_forward": 64, "n_queries": 16, "dropout": 0.1},
         adapter="qtd",
     ),
     "pamfn": Model(
         kind="pamfn",
         method="PAMFN",
         about="three modalities, fused step by step (Zeng and Zheng, TIP 2024)",
-        recipe=recipe.PAMFN_RECIPE,
+        recipe=recipes.pamfn,
         needs=MODALITIES,
-        small={"dim": 32},
         adapter="pamfn",
         stages=4,
     ),
@@ -94,25 +86,22 @@ KNOWN = {
         kind="skating_mixer",
         method="Skating-Mixer",
         about="MLPs with a memory mix video and audio (Xia et al., AAAI 2023)",
-        recipe=recipe.MIXER_RECIPE,
+        recipe=recipes.mixer,
         needs=AUDIO_VISUAL,
-        small={"dim": 64, "dropout": 0.1},
     ),
     "mbert": Model(
         kind="mbert_late",
         method="M-BERT",
         about="a transformer for each modality, fused late (Lee et al., ICLR 2021)",
-        recipe=recipe.MBERT_RECIPE,
+        recipe=recipes.mbert,
         needs=AUDIO_VISUAL,
-        small={**SMALL, "n_layers": 2},
     ),
     "sgn": Model(
         kind="sgn",
         method="SGN",
         about="a teacher that reads texts trains the model (Du et al., TMM 2024)",
-        recipe=recipe.SGN_RECIPE,
+        recipe=recipes.sgn,
         needs=AUDIO_VISUAL,
-        small=SMALL,
     ),
 }
 PLUGS = {"": "", "+texts": "+Texts", "+mag2": "+MAG2", "+texts+mag2": "+Texts+MAG2"}
@@ -120,7 +109,7 @@ PLUGS = {"": "", "+texts": "+Texts", "+mag2": "+MAG2", "+texts+mag2": "+Texts+MA
 
 def _build(inputs: ModelInputs, model: Model, plug: str) -> nn.Module:
     """A model for features of these widths, with what its name attaches."""
-    size = dict(model.small) if inputs.small else {}
+    size = dict(inputs.settings)
     several = len(model.needs) > 1
     widths = {f"{each}_dim" if several else "in_dim": inputs.widths[each] for each in model.needs}
     cls = class_of(model.kind)
@@ -133,10 +122,11 @@ def _build(inputs: ModelInputs, model: Model, plug: str) -> nn.Module:
         return made
     adapter: Any = importlib.import_module(f"mag2.adapters.{model.adapter}")
     if "+texts" in plug:
-        adapter.with_texts(made, inputs.texts(), **(size if model.kind == "pamfn" else {}))
+        grading = {"dim": size["dim"]} if model.kind == "pamfn" and "dim" in size else {}
+        adapter.with_texts(made, inputs.texts(), **grading)
     if "+mag2" in plug:
-        dropout = SMALL["dropout"] if inputs.small else 0.3
-        adapter.with_mag2(made, inputs.texts(), dropout=dropout, control=inputs.control)
+        dropout = SMALL_DROPOUT if inputs.small else 0.3
+        adapter.with_mag2(made, inputs.texts(), dropout=dropout, control=inputs.control, start=inputs.start)
     return made
 
 

@@ -1,7 +1,7 @@
 """A dataset of your own arrays under a name, as every table's command reads it."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -50,12 +50,18 @@ class ArraysSpec(DatasetSpec):
         features: Mapping[str, Locations | None] | None = None,
         cache: str | Path | None = None,
         progress: Callable[[int, int], None] | None = None,
+        label_folder: str | Path | None = None,
+        feature_folder: str | Path | None = None,
+        needs: Collection[str] | None = None,
+        crops: str = "shortest",
     ) -> Dataset:
         """Read the dataset for one target; see `DatasetSpec.read`. There are no label files and no other locations."""
         folder = Path(folder)
         self.require_target(target)
-        if label_files or features:
+        if label_files or features or label_folder or feature_folder:
             raise DataError(f"{self.name} is read by arrays(): give it no label files and no locations of features")
+        if crops != "shortest":
+            raise DataError(f"{self.name} is read by arrays(): its videos end with their shortest modality")
         if not folder.is_dir():
             raise DataError(f"there is no folder {folder}: give the one of {self.name}")
         given = self.arrays(folder, target)

@@ -51,11 +51,18 @@ class Batch:
         )
 
 
-def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None) -> Tensor:
-    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred."""
+def crop_starts(
+    lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None, *, last: bool = True
+) -> Tensor:
+    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred.
+
+    `last` says whether the last possible start may come.
+    """
     slack = torch.from_numpy(np.maximum(lengths - clips, 0))
     if generator is None:
         return slack // 2
+    if not last:
+        slack = (slack - 1).clamp(min=0)
     share = torch.rand(len(slack), generator=generator, device=generator.device, dtype=torch.float64).cpu()
     return (share * (slack + 1)).long()
 

@@ -33,6 +33,7 @@ def _computed(dataset: "Dataset") -> dict[str, str]:
     clips = str(train.clips) if train.clips == test.clips else f"{train.clips} {test.clips}"
     hashed = [dataset.name, dataset.target, repr(float(train.scale)), clips, str(len(train))]
     hashed += [f"minimum {float(train.minimum)!r}"] if train.minimum else []
+    hashed += [f"crops {train.crops}"] if train.crops != "shortest" else []
     known = vars(dataset).setdefault("_digests", {})  # features cannot be changed, all else can
     for key, part in train._whole_features.items():
         if key not in known:

@@ -1,5 +1,6 @@
 """Label files: rows of plain text that know their file and line, and the labelled videos made of them."""
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from mag2.saving.sentences import reason_of, shortened
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 __all__ = ["Example", "LabelRow", "read_rows", "require_labels", "require_unique_names", "scaled"]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,11 @@ def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
     rows = [LabelRow(path, line, tuple(row.split())) for line, row in enumerate(text.split("\n"), 1) if row.strip()]
     if not rows:
         raise DataError(f"the label file {path} has no rows: one row per video is wanted")
-    if optional_header and _is_header(rows[0].fields):
+    header = optional_header and _is_header(rows[0].fields)
+    if optional_header:
+        found = f"line {rows[0].line} is a header" if header else f"no header, line {rows[0].line} is a video"
+        log.info("%s: %s", path, found)
+    if header:
         rows = rows[1:]
         if not rows:
             raise DataError(f"the label file {path} has a header and no rows: one row per video is wanted")

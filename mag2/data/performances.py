@@ -29,6 +29,7 @@ from mag2.data.labels import Example
 from mag2.data.scores import checked_label, checked_name
 
 __all__ = [
+    "CROPS",
     "MODALITIES",
     "VISION_LANGUAGE",
     "Batch",
@@ -38,6 +39,9 @@ __all__ = [
     "common_lengths",
     "crop_starts",
 ]
+
+# What becomes of modalities of different length.
+CROPS = ("shortest", "released")
 
 
 class Performances:
@@ -54,6 +58,10 @@ class Performances:
         features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where the lengths of a video
             differ, it ends with the shortest.
         clips: T, the length of every crop.
+        crops: "shortest": as above. "released", as MLAVL's loader crops where its modalities differ in length: a video
+            is as long as its visual part, crops begin by that length, a modality that ends earlier is padded with
+            zeros, and in a crop that is longer than the video one that ends later goes on. Random crops never take the
+            last possible start there.
         minimum: the score of a label of 0.
         groups: for each video what it belongs to (an athlete, a surgeon), None where nothing is known.
 
@@ -69,9 +77,12 @@ class Performances:
         scale: float,
         features: Mapping[str, ClipFeatures],
         clips: int,
+        crops: str = "shortest",
         minimum: float = 0.0,
         groups: Sequence[Any] | None = None,
     ):
+        if crops not in CROPS:
+            raise ValueError(f"unknown crops {crops!r}; there are {', '.join(CROPS)}")
         if "visual" not in features or not set(features) <= {*MODALITIES, VISION_LANGUAGE}:
             raise ValueError(
                 f"features are visual, audio, flow and vision_language, visual always; got {sorted(features)}"
@@ -90,10 +101,12 @@ class Performances:
         self.scale = scale
         self.minimum = minimum
         self.clips = clips
+        self.crops = crops
         self.groups = None if groups is None else list(groups)
-        self.lengths = common_lengths(features)
+        self.lengths = features["visual"].lengths if crops == "released" else common_lengths(features)
         self._whole_features = dict(features)
-        self._features = {key: part.shortened(self.lengths) for key, part in features.items()}
+        whole = crops == "released"
+        self._features = {key: part if whole else part.shortened(self.lengths) for key, part in features.items()}
         # Of a subset: what it was taken from, and which of its videos.
         self._origin: tuple[Performances, NDArray[np.int64]] | None = None
 
@@ -117,6 +130,7 @@ class Performances:
             clips=self.clips,
             minimum=self.minimum,
             groups=self.groups and [self.groups[video] for video in videos.tolist()],
+            crops=self.crops,
         )
         whole, taken = self._origin or (self, np.arange(len(self)))
         part._origin = (whole, taken[videos])
@@ -153,8 +167,12 @@ class Performances:
         """
         clips = self.clips if clips is None else clips
         videos = self._videos(index)
-        crops = Crops(self.lengths, videos, clips, crop_starts(self.lengths[videos], clips, generator).numpy())
-        taken = {key: part.take(crops) for key, part in self._features.items()}
+        starts = crop_starts(self.lengths[videos], clips, generator, last=self.crops != "released").numpy()
+        if self.crops == "released":  # every modality has lengths of its own
+            taken = {k: part.take(Crops(part.lengths, videos, clips, starts)) for k, part in self._features.items()}
+        else:
+            crops = Crops(self.lengths, videos, clips, starts)
+            taken = {key: part.take(crops) for key, part in self._features.items()}
         audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
         return Batch(taken["visual"], audio, flow, self._label[torch.from_numpy(videos)], vision_language)
 
@@ -168,7 +186,8 @@ class Performances:
         """A line for each video, with everything but its features that batches depend on."""
         # Labels are described as precisely as they were given, unless somebody has changed them since.
         exact = torch.where(self._exact.float() == self._label, self._exact, self._label.double())
-        rows = zip(self.names, exact.tolist(), self.lengths.tolist(), strict=True)
+        lengths = common_lengths(self._whole_features)
+        rows = zip(self.names, exact.tolist(), lengths.tolist(), strict=True)
         return [f"{name} {label!r} {length}" for name, label, length in rows]
 
 
@@ -268,7 +287,7 @@ class Dataset:
             clips=clips,
             cache=cache,
         )
-        _warn_of_lengths(name, own.features)
+        _warn_of_lengths(name, own.features, "shortest")
         everything = Performances(
             own.names,
             torch.from_numpy(own.label),
@@ -315,6 +334,7 @@ def assemble(
     test: Sequence[Example],
     features: Mapping[str, ClipFeatures],
     simulated: bool = False,
+    crops: str = "shortest",
 ) -> Dataset:
     """Build a dataset from what every loader has.
 
@@ -324,10 +344,11 @@ def assemble(
         train: the labelled videos of the training split; `test` likewise.
         features: of each modality, the videos of train followed by those of test.
         simulated: whether the features were drawn.
+        crops: "shortest" or "released", as `Performances` has them.
 
     Warns once where the modalities of a video differ in length, with the number of such videos.
     """
-    _warn_of_lengths(name, features)
+    _warn_of_lengths(name, features, crops)
     border, end = len(train), len(train) + len(test)
 
     def split(examples: Sequence[Example], begin: int, end: int) -> Performances:
@@ -337,17 +358,19 @@ def assemble(
             scale=scale,
             features={key: part.part(begin, end) for key, part in features.items()},
             clips=clips,
+            crops=crops,
         )
 
     return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated)
 
 
-def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures]) -> None:
+def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures], crops: str) -> None:
     longest = np.max([part.lengths for part in features.values()], axis=0)
     excess = longest - common_lengths(features)
     if excess.any():
         warnings.warn(
             f"{int((excess > 0).sum())} of {len(excess)} videos of {name} have {', '.join(features)} "
-            f"features of different length (by {excess.max()} clips at most); each ends with its shortest.",
+            f"features of different length (by {excess.max()} clips at most); "
+            + ("each ends with its shortest." if crops == "shortest" else "the shorter ones are padded with zeros."),
             stacklevel=5,  # the caller of a loader: this, assemble, DatasetSpec.read, the loader, its caller
         )

@@ -21,8 +21,9 @@ MOST_PANELS = 4
 OCCLUSION = "by replacing it with the mean of the others (occlusion)"
 QUERIES = {"texts": "texts", "learnable": "learnable vectors"}
 TSNE = (
-    "t-SNE keeps neighbours together, distances between groups mean little. Below each panel of 20 videos or more stands "
-    "the Spearman of each score with the mean score of its five nearest neighbours, found in the features themselves."
+    "t-SNE keeps neighbours together, distances between groups mean little. Below each panel of 20 videos or more "
+    "stands the Spearman of each score with the mean score of its five nearest neighbours, found in the features "
+    "themselves."
 )
 
 

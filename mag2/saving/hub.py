@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.nn.pretrained import Module, Pretrained
+from mag2.saving.atomic_io import write_atomically
 from mag2.saving.checked_build import build_checked, check_arguments, expected_arguments
 from mag2.saving.folders import (
     FORMAT,
@@ -53,7 +54,7 @@ class HubStorage:
         }
         write_folder(folder, (WEIGHTS, ABOUT), weights_of(module), about)
         if not (folder / CARD).exists():
-            (folder / CARD).write_text(_card(module), encoding="utf-8")
+            write_atomically(_card(module), folder / CARD)  # never through a link that leads nowhere
         return self.push(module, repo_id or folder.name, **hub) if push_to_hub else None
 
     def push(

@@ -60,7 +60,7 @@ def score_by(
     if not models:
         raise ValueError("score_by wants one trained model or more")
     first = models[0]
-    if len({(each.dataset_name, each.target, each.scale, each.clips, each.name) for each in models}) > 1:
+    if len({(each.dataset_name, each.target, each.scale, each.clips, each.whole, each.name) for each in models}) > 1:
         raise ValueError("the models want one row, dataset, target and crop; score those of each apart")
     unknown = [method for method in explain if method not in METHODS]
     if unknown:
@@ -74,8 +74,9 @@ def score_by(
     scores = []
     for place, number in enumerate(given.chosen):
         own = [each[place] for each in raw]
-        real, length = min(int(videos.lengths[number]), first.clips), int(videos.lengths[number])
-        start = int(crop_starts(videos.lengths[number : number + 1], first.clips)[0])
+        length = int(videos.lengths[number])
+        real = first.scored_clips(length)
+        start = int(crop_starts(videos.lengths[number : number + 1], real)[0])
         values = [each["score"] for each in own]
         score = float(np.mean(values))
         half = None if interval is None else interval.half_width
@@ -92,7 +93,7 @@ def score_by(
                 contributions={method: _mean([each["explain"][method] for each in own]) for method in explain},
                 grades={kind: _mean([each["grades"][kind] for each in own]) for kind in own[0]["grades"]},
                 seconds=seconds and [(clip * seconds, (clip + 1) * seconds) for clip in range(start, start + real)],
-                actions=None if similarity is None else similarity.name(videos.batch([number]), real),
+                actions=None if similarity is None else similarity.name(first.batch(videos, number), real),
             )
         )
     notes = (*_notes(first, interval, explain, level), _action_note(similarity, videos))
@@ -107,8 +108,8 @@ def _raw(
     precision, results = str(model.about["precision"]), []
     predicted = model.predict(videos, batch=size, videos=chosen).tolist()
     for number, score in zip(chosen, predicted, strict=True):
-        part = videos.batch([number]).to(model.device)
-        real = min(int(videos.lengths[number]), model.clips)
+        part = model.batch(videos, number).to(model.device)
+        real = model.scored_clips(int(videos.lengths[number]))
         with torch.no_grad():
             output = call_model(model.model, part)
         grades = {

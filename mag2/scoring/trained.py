@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mag2.data import DataError, Dataset, Performances
+from mag2.data import Batch, DataError, Dataset, Performances
 from mag2.scoring.score import score_by
 from mag2.scoring.scores import Scores
 from mag2.texts import TextFeatures
 from mag2.training.data_source import open_source
-from mag2.training.prediction import predict
+from mag2.training.prediction import predict, whole_videos
 from mag2.training.predictions import PREDICTIONS, Predictions, read_predictions
 
 __all__ = ["Trained"]
@@ -32,7 +32,8 @@ class Trained:
         self.folder, self.model, self.texts, self.about = folder, model, texts, dict(about)
 
     def __repr__(self) -> str:
-        label = f"{self.name}: {self.about['data']}, {self.target}, crops of {self.clips} clips"
+        scored = "whole videos" if self.whole else f"crops of {self.clips} clips"
+        label = f"{self.name}: {self.about['data']}, {self.target}, {scored}"
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"Trained({label}{seed}, after epoch {self.about['epoch']})"
 
@@ -68,6 +69,21 @@ class Trained:
         return int(self.about["clips"])
 
     @property
+    def whole(self) -> bool:
+        """Whether it was tested on whole videos, one at a time; else on their centre crops."""
+        return self.about["evaluation"] == "whole"
+
+    def batch(self, performances: Performances, number: int) -> Batch:
+        """The clips of one performance that are scored, as a batch of one."""
+        if self.whole:
+            return next(whole_videos(self.model, performances, torch.tensor([number])))
+        return performances.batch([number], clips=self.clips)
+
+    def scored_clips(self, length: int) -> int:
+        """How many clips of a video of `length` clips are scored: a crop, or all of them."""
+        return length if self.whole else min(length, self.clips)
+
+    @property
     def seed(self) -> int | None:
         """Of the training."""
         return self.about["seed"]
@@ -100,11 +116,20 @@ class Trained:
     def predict(self, performances: Performances, *, batch: int = 64, videos: Sequence[int] | None = None) -> Tensor:
         """The scores (n,) of performances, or of those of the numbers `videos`, in the target's units.
 
-        From their centre crops, `batch` at a time.
+        From their centre crops, `batch` at a time; from whole videos, one at a time, where it was tested on these.
         """
         chosen = None if videos is None else torch.tensor(list(videos), dtype=torch.long)
         precision = str(self.about["precision"])
-        scores = predict(self.model, performances, device=self.device, precision=precision, batch=batch, videos=chosen)
+        scores = predict(
+            self.model,
+            performances,
+            device=self.device,
+            precision=precision,
+            batch=batch,
+            videos=chosen,
+            clips=self.clips,
+            evaluation=str(self.about["evaluation"]),
+        )
         return self.minimum + scores * self.scale
 
     def dataset(self, folder: str | Path | None = None) -> Dataset:

@@ -60,10 +60,10 @@ def _plain(value: Any) -> Any:
         return value.name
     if isinstance(value, Path):
         return str(value.resolve())
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _restored(value: Any, kind: str) -> Any:
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(_restored(each, "") for each in value)
     return Path(value) if "Path" in kind and isinstance(value, str | Path) else value

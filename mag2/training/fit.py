@@ -19,10 +19,11 @@ from mag2.saving.full_disk import naming_full_disk
 from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
-from mag2.training.prediction import call_model, measure, predict
+from mag2.training.prediction import call_model, check_whole, measure, predict
 from mag2.training.recipe import Recipe
 from mag2.training.recording import record_epoch
 from mag2.training.run import Run, autocast
+from mag2.training.steps import Steps
 from mag2.training.tensorboard import TensorBoard
 from mag2.training.trained_folder import save_trained
 from mag2.training.validation import Validation
@@ -59,8 +60,8 @@ def fit(
     Raises:
         ContractError: the model is no `ScoringModel`; the sentence says which part.
         ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
-            features that the dataset does not have, no such device, too little to train on, `keep_model` without a
-            folder, or too few videos for a validation.
+            features that the dataset does not have, whole videos are longer than it takes, no such device, too little
+            to train on, `keep_model` without a folder, or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
         DiskFullError: a file did not fit; make room, and the same call goes on.
     """
@@ -75,12 +76,16 @@ def fit(
     schedule = recipe.make_schedule(optimizer, run.epochs)
     history = History()
     identity = {
-        "recipe": asdict(recipe),
+        "recipe": recipe.identity,
         "epochs": run.epochs,
         "seed": run.seed,
         "precision": run.precision,
         "data": dataset.fingerprint,
     }
+    if run.evaluation != "crops":  # as in version 0.1, whose checkpoints say nothing of it
+        identity["evaluation"] = run.evaluation
+        for split in (dataset.train, dataset.test) if validation is not None else (dataset.test,):
+            check_whole(model, split)
     if validation is not None:
         identity["validation"] = asdict(validation)
     checkpoint = Checkpoint(run, identity, {"data": "simulated"} if dataset.simulated else {})
@@ -92,16 +97,17 @@ def fit(
             if validation is not None and validation.stops(history.epochs):
                 break
             started = time.perf_counter()
-            loss = _train_epoch(
-                forward, model, dataset.train, recipe, run, optimizer, number, videos=train_on, check=number == first
-            )
-            prediction = predict(forward, dataset.test, device=run.device, precision=run.precision)
             rate = float(schedule.get_last_lr()[0])
-            schedule.step()
+            steps = Steps(model, recipe, optimizer, schedule)
+            loss = _train_epoch(
+                forward, model, dataset.train, steps, run, number, videos=train_on, check=number == first
+            )
+            prediction = predict(forward, dataset.test, **run.scoring(recipe.clips))
+            steps.end_epoch()
             measured = measure(prediction, dataset.test)
             found = None
             if validation is not None and held is not None:
-                own = predict(forward, dataset.train, device=run.device, precision=run.precision, videos=held)
+                own = predict(forward, dataset.train, videos=held, **run.scoring(recipe.clips))
                 found = measure(own, dataset.train, held)[validation.measure]
             epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started, validation=found)
             history.epochs.append(epoch)
@@ -116,7 +122,7 @@ def fit(
                 on_epoch(epoch)
     history.chosen = history.last.epoch
     if history.predictions[-1] is None:  # of a checkpoint that did not keep them
-        history.predictions[-1] = predict(forward, dataset.test, device=run.device, precision=run.precision)
+        history.predictions[-1] = predict(forward, dataset.test, **run.scoring(recipe.clips))
     if validation is not None and validation.keep_best and checkpoint.best is not None:
         model.load_state_dict(checkpoint.best)
         history.chosen = validation.best(history.epochs).epoch
@@ -143,9 +149,8 @@ def _train_epoch(
     forward: nn.Module,
     model: nn.Module,
     performances: Performances,
-    recipe: Recipe,
+    steps: Steps,
     run: Run,
-    optimizer: torch.optim.Optimizer,
     number: int,
     *,
     videos: Tensor | None,
@@ -161,9 +166,9 @@ def _train_epoch(
     generator = torch.Generator().manual_seed(_mixed(run.seed, number, 1))
     totals = []
     count = len(performances) if videos is None else len(videos)
-    for numbers in batches(count, recipe.batch, generator):
+    for numbers in batches(count, steps.recipe.batch, generator):
         index = numbers if videos is None else videos[numbers]
-        part = performances.batch(index, generator).to(run.device)
+        part = performances.batch(index, generator, clips=steps.recipe.clips).to(run.device)
         with autocast(run.device, run.precision):
             with _saying_too_few(part):
                 output = call_model(forward, part)
@@ -173,11 +178,7 @@ def _train_epoch(
             if check:
                 check_total(model, losses)
             check, total = False, losses["total"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        if recipe.grad_clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
-        optimizer.step()
+        steps.take(total)
         totals.append(total.detach())
     mean = float(torch.stack(totals).mean())
     if not math.isfinite(mean):

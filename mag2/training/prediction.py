@@ -1,6 +1,7 @@
 """Run a model on batches, predict a whole split, and measure predictions."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from mag2.data import Batch, Performances
 from mag2.metrics import mse, relative_l2, spearman
 from mag2.nn.modules import unwrapped
 from mag2.training.contract import check_output
-from mag2.training.run import autocast
+from mag2.training.run import EVALUATIONS, autocast
 
-__all__ = ["call_model", "measure", "predict"]
+__all__ = ["call_model", "check_whole", "measure", "predict", "whole_videos"]
 
 
 def predict(
@@ -23,26 +24,70 @@ def predict(
     precision: str = "float32",
     batch: int = 64,
     videos: Tensor | None = None,
+    clips: int | None = None,
+    evaluation: str = "crops",
 ) -> Tensor:
-    """Scores (n,) in [0, 1], in evaluation mode, from the centre crop of every performance, or of those of `videos`.
+    """Scores (n,) in [0, 1], in evaluation mode, of every performance or of those of `videos`.
+
+    Args:
+        evaluation: "crops": from the centre crop of every performance, padded with zeros where it is shorter. "whole":
+            from every performance as it is, from its first to its last clip, alone in its batch: nothing is padded, and
+            no score depends on another video. Modalities of different length end with the shortest.
+        batch, clips: videos a batch, and length of a crop, for "crops"; by default the split's own length.
+        videos: (n,) their numbers in the split.
 
     Raises:
         ContractError: the model returned no "score" (B,); checked on the first batch.
-        ValueError: as `call_model`.
+        ValueError: as `call_model` and `check_whole`.
     """
+    if evaluation not in EVALUATIONS:
+        raise ValueError(f"unknown evaluation {evaluation!r}; there are {', '.join(EVALUATIONS)}")
+    parts: Iterable[Batch]
+    if evaluation == "whole":
+        parts = whole_videos(model, performances, videos)
+    else:
+        chosen = torch.arange(len(performances)) if videos is None else videos
+        parts = (performances.batch(index, clips=clips) for index in chosen.split(batch))
     was_training = model.training
     model.eval()
-    scores = []
+    scores: list[Tensor] = []
     with torch.no_grad(), autocast(device, precision):
-        chosen = torch.arange(len(performances)) if videos is None else videos
-        for start in range(0, len(chosen), batch):
-            part = performances.batch(chosen[start : start + batch]).to(device)
-            output = call_model(model, part)
-            if start == 0:
+        for part in parts:
+            output = call_model(model, part.to(device))
+            if not scores:
                 check_output(model, output, len(part))
             scores.append(output["score"].float().cpu())
     model.train(was_training)
     return torch.cat(scores)
+
+
+def whole_videos(model: nn.Module, performances: Performances, videos: Tensor | None = None) -> Iterator[Batch]:
+    """Every performance, or those of `videos`, as a batch of its own, of all its clips.
+
+    A video of fewer clips than the model needs (`min_clips`) gets zeros after its end, up to as many.
+    """
+    fewest, _ = check_whole(model, performances)
+    for video in range(len(performances)) if videos is None else videos.tolist():
+        yield performances.batch([video], clips=max(int(performances.lengths[video]), fewest))
+
+
+def check_whole(model: nn.Module, performances: Performances) -> tuple[int, int | None]:
+    """The fewest and the most clips that a model takes: `min_clips` and `max_clips` of any module in it, 1 and None.
+
+    Raises:
+        ValueError: a performance has more.
+    """
+    parts = list(model.modules())
+    fewest = max([1, *(n for part in parts if (n := getattr(part, "min_clips", None)) is not None)])
+    most = min((n for part in parts if (n := getattr(part, "max_clips", None)) is not None), default=None)
+    longest = int(performances.lengths.argmax())
+    length = int(performances.lengths[longest])
+    if most is not None and length > most:
+        raise ValueError(
+            f"{type(unwrapped(model)).__name__} takes {most} clips at most and video {performances.names[longest]!r} "
+            f"has {length}: evaluate crops, or build it with a larger max_len"
+        )
+    return fewest, most
 
 
 def call_model(model: nn.Module, batch: Batch) -> Any:

@@ -107,7 +107,9 @@ def save_trained(
     folder.mkdir(parents=True, exist_ok=True)
     if history is None or not history.epochs:
         device = str(next(iter(model.parameters())).device)
-        history, epochs = History(predictions=[predict(model, dataset.test, device=device)]), {"last_epoch": 1}
+        clips = None if recipe is None else recipe.clips
+        scoring = {"device": device} if run is None else run.scoring(clips) | {"device": device}
+        history, epochs = History(predictions=[predict(model, dataset.test, **scoring)]), {"last_epoch": 1}
     else:
         epochs = _protocol_epochs(history)
         write_atomically(_history_csv(history), folder / HISTORY)
@@ -130,8 +132,8 @@ def save_trained(
         "target": dataset.target,
         "scale": float(dataset.test.scale),
         "minimum": float(dataset.test.minimum),
-        "clips": int(dataset.test.clips),
-        "evaluation": "crops",
+        "clips": int((recipe and recipe.clips) or dataset.test.clips),
+        "evaluation": "crops" if run is None else run.evaluation,
         "widths": dataset.train.widths,
         "videos": {"train": len(dataset.train), "test": len(dataset.test)},
         "seed": None if run is None else run.seed,
