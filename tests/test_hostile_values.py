@@ -157,10 +157,10 @@ def test_training_on_wider_features_says_what_was_expected():
 DEVICES = {
     "meta": "computes no numbers",
     "cuda:99": "cannot be used here",
-    "rubbish": "is no device; give cpu",
-    "": "is no device",
-    "cpu:x": "is no device",
-    "x" * 10_000: "is no device",
+    "rubbish": "there is no such; give cpu",
+    "": "there is no such",
+    "cpu:x": "there is no such",
+    "x" * 10_000: "there is no such",
     "vulkan": "cannot be used here",
 }
 

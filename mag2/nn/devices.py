@@ -14,7 +14,8 @@ def checked_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):  # torch lists every device that it was ever built for
-        raise ValueError(f"{str(name)[:60]!r} is no device; give cpu, cuda, cuda:1 or mps") from None
+        shown = repr(str(name)[:60])
+        raise ValueError(f"device {shown} cannot be used here: there is no such; give cpu, cuda or cuda:1") from None
     if device.type == "meta":
         raise ValueError("the device 'meta' computes no numbers; give cpu or cuda")
     try:

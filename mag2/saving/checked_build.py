@@ -63,7 +63,7 @@ def check_description(description: Any) -> None:
 
 def expected_arguments(cls: type) -> set[str]:
     """Those that a file always has for a class whose constructor does not name them."""
-    named = inspect.signature(cls.__init__).parameters.values()
+    named = inspect.signature(_constructor(cls)).parameters.values()
     return set(_kinds_of(cls)) if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in named) else set()
 
 
@@ -101,12 +101,12 @@ def why_not_built(fault: Exception) -> str:
 
 def _kinds_of(cls: type) -> dict[str, tuple[type, ...]]:
     """Of each argument of a constructor that takes plain values alone, their kinds."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
+    parameters = inspect.signature(_constructor(cls)).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         like = (name_of_class(cls) or "").removeprefix("folded_")  # it takes the arguments of what it was folded from
         return _kinds_of(class_of(like)) if like in KINDS and class_of(like) is not cls else {}
     found = {}
-    for name, hint in get_type_hints(cls.__init__).items():
+    for name, hint in get_type_hints(_constructor(cls)).items():
         choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
         known = tuple(kind for kind in choices if kind in _PLAIN or kind is type(None))
         # What is no plain value in a constructor (a function, a tensor) is never in a file.
@@ -121,3 +121,7 @@ def _is(value: Any, kind: type) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def _constructor(cls: Any) -> Callable[..., None]:
+    return cls.__init__
