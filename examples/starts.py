@@ -65,7 +65,7 @@ def work(cell: Cell, folder: Path, tick) -> dict:
     guide = {} if entry == "plain" else {"with_mag2": True, "start": entry}
     torch.manual_seed(cell.seed)
     model = build(inputs, **guide)
-    run = Run(epochs=recipe.epochs, seed=cell.seed)
+    run = Run(epochs=recipe.epochs, seed=cell.seed, evaluation=recipe.evaluation)
     stages = {"branches": recipe.branches, "branch_epochs": recipe.branch_epochs}
     history = train(model, dataset, recipe.recipe, run, on_epoch=lambda _: tick(), **stages)
     return {"spearman": history.last.spearman}

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,10 +99,11 @@ def test_fis_v_has_its_real_programmes_where_the_folder_has_their_elements(run, 
 def test_narrow_models_on_real_programmes_share_one_recipe():
     assert set(EPOCHS_OF) == {"ISU", "ISU-simulated"}
     for name in EPOCHS_OF:
-        recipe = first_look_recipe(name, qtd(name, "TES")).recipe
-        assert (recipe.optimizer, recipe.lr, recipe.batch) == ("adam", 1e-3, SMALL_BATCH)
-    own = qtd("FS1000", "TES").recipe
-    assert first_look_recipe("FS1000", qtd("FS1000", "TES")).recipe == replace(own, batch=SMALL_BATCH)
+        narrow = first_look_recipe(name, qtd(name, "TES"))
+        assert (narrow.recipe.optimizer, narrow.recipe.lr, narrow.recipe.batch) == ("adam", 1e-3, SMALL_BATCH)
+        assert narrow.settings == narrow.small
+        assert narrow.evaluation == "crops"
+    assert first_look_recipe("FS1000", qtd("FS1000", "TES")) == qtd("FS1000", "TES").narrowed()
 
 
 def outcomes(**spearmans):

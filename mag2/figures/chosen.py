@@ -90,7 +90,7 @@ class Chosen:
     def score(self) -> NDArray[np.float64]:
         """The labels (n,) of the test videos in the target's units."""
         test = self.dataset.test
-        return np.asarray(test.label.double().numpy() * test.scale)
+        return np.asarray(test.minimum + test.label.double().numpy() * test.scale)
 
     @cached_property
     def predictions(self) -> Predictions:

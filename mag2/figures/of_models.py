@@ -44,8 +44,8 @@ def patterns(chosen: Chosen) -> Drawing:
     if name is None or not shown:
         raise LeftOutError(f"{training.name} decodes no grades")
     panels = {_queries(each): found[each][name].numpy() for each in shown}
-    scale = float(training.described.get("scale", 1.0))
-    score = found[shown[0]]["label"].double().numpy() * scale
+    scale, minimum = (float(training.described.get(name, usual)) for name, usual in (("scale", 1.0), ("minimum", 0.0)))
+    score = minimum + found[shown[0]]["label"].double().numpy() * scale
     branch = BRANCHES[name.removeprefix("grades")]
     footer = f"{training.about}; {branch} after epoch {epoch} of {training.result.get('epochs', '?')}"
     figure = draw_grade_patterns(panels, score, words=_words(chosen, branch, panels), unit=chosen.unit, footer=footer)

@@ -74,7 +74,8 @@ def style() -> Iterator[None]:
         raise ValueError("figures need matplotlib: pip install 'mag2[figures]'") from None
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
+        settings: Any = matplotlib.rcParams
+        settings.update(RC)
         # A name in another script than the font's is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         yield

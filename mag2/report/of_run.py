@@ -19,7 +19,7 @@ from mag2.report.page import (
     SortableTable,
     TableBlock,
 )
-from mag2.report.results import measure_tables, prediction_table, training_table
+from mag2.report.results import measure_tables, notes_of, prediction_table, protocols_of, training_table
 from mag2.training.report import PROTOCOLS, what_is_simulated
 from mag2.training.run_folder import RunFolder
 
@@ -88,9 +88,10 @@ def _marks(run: RunFolder, names: list[str]) -> list[str]:
 def _results(run: RunFolder) -> Section:
     tables = [table for table in measure_tables(run) if table.rows]
     blocks: list[Any] = [
-        Sentence("Protocols: " + "; ".join(PROTOCOLS.values()) + "."),
+        Sentence("Protocols: " + "; ".join(PROTOCOLS[name] for name in protocols_of(run)) + "."),
         Sentence("A click on the heading of a column sorts its table.", scripted=True),
         *(TableBlock(table) for table in tables),
+        *(Sentence(note) for note in notes_of(run)),
         TableBlock(training_table(run), folded="Every training" if run.grid else ""),
     ]
     return Section("Results", blocks)

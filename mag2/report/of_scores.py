@@ -97,7 +97,8 @@ def _scored(plain: dict[str, Any]) -> Scored:
     truth = plain.get("truth") or {}
     interval = plain["interval"]
     if interval is not None:
-        interval = Interval(**{key: math.nan if value is None else value for key, value in interval.items()})
+        known: dict[str, Any] = {key: math.nan if value is None else value for key, value in interval.items()}
+        interval = Interval(**known)
     scores = Scores(
         **{
             **{key: value for key, value in plain.items() if key != "truth"},

@@ -7,19 +7,32 @@ from statistics import fmean, stdev
 from mag2.figures.chosen import Chosen, LeftOutError
 from mag2.report.page import Column, Entry, SortableTable, number
 from mag2.training.predictions import PREDICTIONS, read_predictions
-from mag2.training.report import METRICS, PROTOCOLS, averages_of, column_names, columns_of
+from mag2.training.report import METRICS, NOTES, PROTOCOLS, SHOWN, averages_of, column_names, columns_of
 from mag2.training.run_folder import RunFolder, Training
 from mag2.training.tables import Heading
 from mag2.training.target import Target
 
-__all__ = ["SHORT", "measure_tables", "prediction_table", "training_table"]
+__all__ = ["SHORT", "measure_tables", "notes_of", "prediction_table", "protocols_of", "training_table"]
 
 # The protocols as the heading of a column.
 SHORT = {
     "last_epoch": "last epoch",
     "best_on_test": "best on test",
+    "best_mse_on_test": "least MSE on test",
     "best_on_validation": "best on validation",
 }
+
+
+def protocols_of(run: RunFolder, metric: str | None = None) -> list[str]:
+    """The protocols that a run has, in their order; with a metric those by which it is shown."""
+    known = {name for training in run.trainings for name in training.result}
+    return [name for name in PROTOCOLS if name in known and (metric is None or metric in SHOWN.get(name, (metric,)))]
+
+
+def notes_of(run: RunFolder) -> list[str]:
+    """What must be said of the numbers that the tables show."""
+    shown = ((protocol, metric) for metric in run.metrics for protocol in protocols_of(run, metric))
+    return list(dict.fromkeys(f"{SHORT[each[0]].capitalize()}: {NOTES[each]}" for each in shown if each in NOTES))
 
 
 def measure_tables(run: RunFolder) -> list[SortableTable]:
@@ -29,6 +42,7 @@ def measure_tables(run: RunFolder) -> list[SortableTable]:
 
 def _measure_table(run: RunFolder, metric: str) -> SortableTable:
     name, better, digits, _ = METRICS[metric]
+    protocols = protocols_of(run, metric)
     columns = columns_of(run.targets) if run.grid else {target: [target] for target in run.targets}
     compared = {column for column in columns if any(_published(run, each, column, metric) for each in run.headings)}
     shown = (
@@ -38,7 +52,7 @@ def _measure_table(run: RunFolder, metric: str) -> SortableTable:
     )
     groups = [("", len(shown))]
     for column, title in zip(columns, column_names(columns), strict=True):
-        parts = [*(SHORT[protocol] for protocol in PROTOCOLS), *(["paper"] if column in compared else [])]
+        parts = [*(SHORT.get(protocol, protocol) for protocol in protocols), *(["paper"] if column in compared else [])]
         groups.append((title, len(parts)))
         shown += [Column(part, first=place == 0) for place, part in enumerate(parts)]
     rows = []
@@ -46,7 +60,7 @@ def _measure_table(run: RunFolder, metric: str) -> SortableTable:
         line = [Entry(heading.key), Entry(heading.name)] if run.grid else [Entry(heading.name)]
         for column, members in columns.items():
             printed = _published(run, heading, column, metric)
-            for protocol in PROTOCOLS:
+            for protocol in protocols:
                 by_seed = _by_seed(run, heading, members, protocol, metric)
                 line.append(_measured(by_seed, len(run.seeds), printed, digits))
             if column in compared:
@@ -102,9 +116,9 @@ def training_table(run: RunFolder) -> SortableTable:
         Column("seed"),
     ]
     groups = [("", len(columns))]
-    for protocol in PROTOCOLS:
+    for protocol in protocols_of(run):
         columns += [Column("epoch", first=True), *(Column(METRICS[metric][0]) for metric in METRICS)]
-        groups.append((SHORT[protocol], 1 + len(METRICS)))
+        groups.append((SHORT.get(protocol, protocol), 1 + len(METRICS)))
     columns += [Column("parameters", first=True), Column("seconds")]
     groups.append(("", 2))
     rows = [_training_line(run, training) for training in run.trainings]
@@ -119,7 +133,7 @@ def _training_line(run: RunFolder, training: Training) -> list[Entry]:
         Entry(training.target.name),
         Entry("") if training.seed is None else Entry(str(training.seed), training.seed),
     ]
-    for protocol in PROTOCOLS:
+    for protocol in protocols_of(run):
         measured = training.result.get(protocol, {})
         line.append(number(measured.get("epoch")))
         line += [number(measured.get(metric)) for metric in METRICS]

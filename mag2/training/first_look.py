@@ -1,7 +1,6 @@
 """How models are trained on the real programmes that need no download, unless the call says otherwise."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from mag2.training.recipe import Recipe
 from mag2.training.recipes.model_recipe import SMALL_BATCH, ModelRecipe
@@ -16,9 +15,19 @@ _RECIPE = Recipe("adam", lr=1e-3, batch=SMALL_BATCH)
 
 
 def first_look_recipe(dataset: str, recipe: ModelRecipe) -> ModelRecipe:
-    """The recipe of a narrow model: the row's own, but for the datasets of real programmes one for all stages."""
-    narrow = recipe.narrowed()
-    return replace(narrow, recipe=_RECIPE, branches=None) if dataset in EPOCHS_OF else narrow
+    """The recipe of a narrow model: the row's own, narrowed; for the datasets of real programmes one for all.
+
+    That one sets the narrow sizes alone, has the same rate in all stages, and scores crops.
+    """
+    if dataset not in EPOCHS_OF:
+        return recipe.narrowed()
+    return ModelRecipe(
+        _RECIPE,
+        recipe.epochs,
+        chosen="one recipe for all narrow models on real programmes",
+        settings=recipe.small,
+        small=recipe.small,
+    )
 
 
 def first_look_notes(datasets: Iterable[str]) -> list[str]:

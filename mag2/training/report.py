@@ -15,8 +15,10 @@ from mag2.training.target import AVERAGE, Target
 
 __all__ = [
     "METRICS",
+    "NOTES",
     "PROTOCOLS",
     "REAL_PROGRAMMES",
+    "SHOWN",
     "averages_of",
     "cell_name",
     "column_names",
