@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.masks import blanked, check_some_real
 
 
@@ -17,6 +18,7 @@ def sight_and_sound(
     name = type(model).__name__
     if audio is None:
         raise ValueError(f"{name} wants visual and audio features; audio is not given")
+    check_tensors(visual=visual, audio=audio)
     for modality, clips in (("visual", visual), ("audio", audio)):
         width = getattr(model, f"{modality}_dim")
         if clips.dim() != 3 or clips.shape[2] != width or clips.shape[1] == 0:

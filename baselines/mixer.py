@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mag2.baselines.inputs import at_least_one
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
@@ -206,6 +207,7 @@ class SkatingMixer(Pretrained):
         """Visual (B, T, K, D) and audio (B, T, D)."""
         if audio is None:
             raise ValueError("SkatingMixer wants visual and audio features; audio is not given")
+        check_tensors(visual=visual, audio=audio)
         if visual.dim() == 3:
             visual = visual[:, :, None]
         if visual.dim() != 4 or visual.shape[3] != self.visual_dim or visual.shape[1] == 0:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import load_strictly, need, without_prefix
 
@@ -96,6 +97,7 @@ class ModalityBranch(Pretrained):
         """The four levels: the embedding and the outputs of the three stages, each (B, d, time left)."""
         if clips is None:
             raise ValueError(f"this branch of PAMFN wants {self.modality} features")
+        check_tensors(**{self.modality: clips})
         if clips.dim() == 4:
             clips = clips.mean(dim=2)
         if clips.dim() != 3 or clips.shape[2] != self.in_dim or clips.shape[1] < FEWEST:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import count_layers, load_strictly, need, without_prefix
 
@@ -342,6 +343,7 @@ class QTD(Pretrained):
 
     def forward(self, visual: Tensor, audio: Tensor | None = None, flow: Tensor | None = None) -> dict[str, Tensor]:
         """Score each video of (B, T, in_dim); see the class for the entries."""
+        check_tensors(visual=visual)
         if visual.dim() != 3 or visual.shape[2] != self.in_dim or visual.numel() == 0:
             raise ValueError(f"QTD wants features (B, T, {self.in_dim}), got {tuple(visual.shape)}")
         clips = visual if self.in_proj is None else self.in_proj(visual)

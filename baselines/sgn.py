@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mag2.baselines.inputs import at_least_one, sight_and_sound
 from mag2.baselines.transformer import one_per_video
+from mag2.nn.feature_rows import check_feature_rows
 from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import accept_former_keys
 
@@ -170,11 +171,10 @@ class SGN(Pretrained):
         feature_weight: float = 0.1,
         contrast_weight: float = 0.01,
     ):
+        check_feature_rows(texts, "SGN's texts want")
         arguments = arguments_of(locals()) | {"texts": list(texts.shape)}
         super().__init__()
         self.arguments = arguments
-        if texts.dim() != 2 or texts.numel() == 0:
-            raise ValueError(f"texts are {tuple(texts.shape)}; give SGN (texts, width) with at least one text")
         at_least_one(dim=dim, n_heads=n_heads, n_layers=n_layers, n_atoms=n_atoms)
         if dim % n_heads:
             raise ValueError(f"dim {dim} does not divide into {n_heads} heads; give n_heads that divides dim")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained
 from mag2.nn.state_dicts import count_layers, need
 
@@ -69,12 +70,15 @@ class GradeDecoder(Pretrained):
         """Clips (B, T, in_dim) to decoded grades (B, N, d), worst grade first.
 
         Raises:
-            ValueError: visual is not (B, T, in_dim), or has no clip.
+            ValueError: visual is not (B, T, in_dim), has no clip, or one in all in training.
         """
+        check_tensors(visual=visual)
         if visual.dim() != 3 or visual.shape[2] != self.in_dim or visual.shape[1] == 0:
             raise ValueError(
                 f"visual is {tuple(visual.shape)}; give (videos, clips, {self.in_dim}) with at least one clip"
             )
+        if self.training and visual.shape[0] * visual.shape[1] == 1:
+            raise ValueError("BatchNorm cannot train on one row: give two or more clips, or call .eval() to score")
         clips = self.in_proj(visual.transpose(1, 2)).transpose(1, 2)  # (B, T, d)
         queries = self.prototype.weight.expand(len(visual), -1, -1)  # (B, N, d)
         return self.transformer(clips, queries)

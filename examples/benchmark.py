@@ -28,12 +28,15 @@ import textwrap
 from importlib.metadata import version
 from pathlib import Path
 
+import interrupts
 import numpy as np
 import torch
 from benchmarks import bf16, epoch, extraction, layer, length, loading, mlavl, plugs, predict
 from benchmarks.measuring import PAPER, TINY, Comparison, Plan
 from benchmarks.plot import plot
 
+from mag2.nn.devices import checked_device
+from mag2.saving.arguments import given_path
 from mag2.saving.atomic_io import replacing
 
 SECTIONS = {
@@ -58,10 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=11, help="counted rounds of each comparison")
     parser.add_argument("--quick", action="store_true", help="tiny sizes and no compiling; the ratios mean nothing")
     parser.add_argument("--profile", action="store_true", help="say where steps spend their time; no compiling")
-    parser.add_argument("--out", type=Path, default=Path("runs") / "benchmark.csv", help="the plot lies beside it")
+    parser.add_argument(
+        "--out", type=given_path, default=Path("runs") / "benchmark.csv", help="the plot lies beside it"
+    )
     options = parser.parse_args(arguments)
     if options.rounds < 1:
-        parser.error(f"--rounds wants 1 or more, got {options.rounds}")
+        raise ValueError(f"--rounds wants 1 or more, got {options.rounds}")
+    options.device = str(checked_device(options.device))
     compiling = not (options.quick or options.profile)
     plan = Plan(TINY if options.quick else PAPER, options.rounds, options.device, compiling, options.profile)
     print(machine(options.device))
@@ -124,4 +130,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

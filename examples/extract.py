@@ -9,7 +9,9 @@ docs/from-video.md explains the options.
 
 import sys
 
+import interrupts
+
 from mag2.extraction.command import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -21,6 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 
+import interrupts
 import torch
 from measuring import ended, markdown, mean_and_spread, paired, train_all, write_csv
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ from mag2.grading import GradeHead
 from mag2.nn.triplet import grade_triplet
 from mag2.programmes import rank_agreement, read_performances
 from mag2.projection import TokenProjection
+from mag2.saving.arguments import given_path
 from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
 from mag2.training.cells import Cell
@@ -163,7 +165,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, help="runs/language-simulated, or runs/language-programmes")
+    parser.add_argument("--out", type=given_path, help="runs/language-simulated, or runs/language-programmes")
     options = parser.parse_args()
     return ended(partial(_run, options))
 
@@ -208,4 +210,4 @@ def table(results: dict[str, list[dict]], options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -9,6 +9,7 @@ swimming. Spearman's rho and R-l2, as LOGO is reported in the field.
 
 import sys
 
+import interrupts
 from rows import baseline_rows, build_cofinal, build_gdlt, build_qtd
 
 from mag2.training.command import main
@@ -28,4 +29,4 @@ LOGO = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(LOGO))
+    sys.exit(interrupts.run(main, LOGO))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+import interrupts
 import numpy as np
 import torch
 from measuring import ended, markdown, mean_and_spread, paired, train_all, write_csv
@@ -166,4 +167,4 @@ def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

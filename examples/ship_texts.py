@@ -14,6 +14,7 @@ import itertools
 import json
 from pathlib import Path
 
+import interrupts
 import torch
 from safetensors.torch import save_file
 
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    interrupts.run(main)

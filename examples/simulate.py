@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import interrupts
+
 from mag2.data import DATASETS
 from mag2.saving.sentences import one_line
 from mag2.training.dataset_providers import simulation_provider
@@ -43,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

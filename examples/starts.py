@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import interrupts
 import torch
 from measuring import ended, markdown, mean_and_spread, paired, train_all, write_csv
 from rows import build_cofinal, build_gdlt, build_pamfn, build_qtd
@@ -119,4 +120,4 @@ def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

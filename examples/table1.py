@@ -9,6 +9,7 @@ Parameters and operations of each way are counted at paper size, for the two gui
 
 import sys
 
+import interrupts
 import torch
 from rows import PAPER_TARGETS, mlavl_row, residual_row
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -75,4 +76,4 @@ TABLE1 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE1))
+    sys.exit(interrupts.run(main, TABLE1))

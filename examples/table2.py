@@ -6,6 +6,7 @@ python examples/table2.py --data FS1000=/path/FS1000 RG=/path/RG  # released fil
 
 import sys
 
+import interrupts
 from rows import PAPER_TARGETS, build_worded_mlavl, mlavl_row
 
 from mag2.training.command import main
@@ -22,4 +23,4 @@ TABLE2 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE2))
+    sys.exit(interrupts.run(main, TABLE2))

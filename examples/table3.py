@@ -6,6 +6,7 @@ python examples/table3.py --data FS1000=/path/FS1000 RG=/path/RG  # released fil
 
 import sys
 
+import interrupts
 from rows import PAPER_TARGETS, mlavl_row
 
 from mag2.training.command import main
@@ -28,4 +29,4 @@ TABLE3 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE3))
+    sys.exit(interrupts.run(main, TABLE3))

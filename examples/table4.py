@@ -9,6 +9,7 @@ instead of replacing them, are ours. `--start` says how MAG2 enters rows 3, 6, 9
 
 import sys
 
+import interrupts
 from rows import ALL, baseline_rows, build_cofinal, build_pamfn, build_qtd, mlavl_row, residual_row
 
 from mag2.published import table
@@ -35,4 +36,4 @@ TABLE4 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE4))
+    sys.exit(interrupts.run(main, TABLE4))

@@ -10,6 +10,7 @@ once, or the encoder of --texts; the narrow models of simulated data get a small
 
 import sys
 
+import interrupts
 from rows import PAPER_TARGETS, build_learning_mlavl, build_worded_mlavl, mlavl_row
 
 from mag2.texts import LearnedPrompts, TrainableTextEncoder
@@ -46,4 +47,4 @@ TABLE5 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE5))
+    sys.exit(interrupts.run(main, TABLE5))

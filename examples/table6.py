@@ -12,6 +12,7 @@ simulated data CLIP is a small tower that was never trained, and features are an
 import sys
 from functools import partial
 
+import interrupts
 from rows import ALL, AUDIO_VISUAL, build_mlavl, build_pamfn
 from torch import nn
 
@@ -81,4 +82,4 @@ TABLE6 = Table(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(TABLE6))
+    sys.exit(interrupts.run(main, TABLE6))

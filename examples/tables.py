@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+import interrupts
 from logo import LOGO
 from table1 import TABLE1
 from table2 import TABLE2
@@ -25,6 +26,7 @@ from table5 import TABLE5
 from table6 import TABLE6
 
 from mag2.data import DATASETS
+from mag2.saving.arguments import given_path
 from mag2.saving.atomic_io import write_atomically
 from mag2.training.command import main
 from mag2.training.options import default_out
@@ -48,21 +50,42 @@ def run(arguments: list[str] | None = None) -> int:
         )
         return 2
     out = options.out or default_out("tables", bool(folders))
-    status, pages, started = 0, {}, time.monotonic()
-    for name, table in chosen.items():
-        given = [f"{dataset}={folder}" for dataset, folder in folders.items() if dataset in table.targets]
-        ended, pages[name] = _page(table, out / table.name, [*(["--data", *given] if given else []), *passed])
-        status = max(status, ended)
-        if ended == STOPPED:
-            return ended
+    ran: list[int] = []
+    pages, started = {}, time.monotonic()
+    for name in options.tables:
+        table = TABLES[name]
+        if name in chosen:
+            given = [f"{dataset}={folder}" for dataset, folder in folders.items() if dataset in table.targets]
+            own = _without_texts_of_others(passed, table)
+            ended, pages[name] = _page(table, out / table.name, [*(["--data", *given] if given else []), *own])
+            if ended == STOPPED:
+                return ended
+            # A table that lacks a folder says so, on the page too; it is no fault of the others.
+            if ended != REFUSED or "there is no folder" not in pages[name]:
+                ran.append(ended)
+        else:
+            why = f"it is of {' and '.join(table.targets)}, and --data has {' and '.join(folders)}"
+            pages[name] = f"## {table.title}: not run\n\n{why}\n"
+            print(f"{table.title} is not run: {why}", file=sys.stderr)
         # After every table, so that the finished ones can be read.
         out.mkdir(parents=True, exist_ok=True)
         write_atomically("\n".join(["# The tables of the paper", "", *pages.values()]), out / "tables.md")
     print(f"Written: {out / 'tables.md'}, after {(time.monotonic() - started) / 60:.1f} min")
-    return status
+    return max(ran, default=REFUSED)
 
 
-STOPPED = 130  # the exit status of a command that was interrupted
+STOPPED, REFUSED = 130, 2  # exit statuses of a command that was interrupted, and of one whose input is at fault
+
+
+def _without_texts_of_others(arguments: list[str], table: Table) -> list[str]:
+    """The arguments without DATASET=ENCODER of datasets that a table does not have."""
+    others = tuple(f"{name}=" for name in DATASETS if name not in table.targets)
+    if "--texts" not in arguments:
+        return arguments
+    begin = arguments.index("--texts") + 1
+    end = next((i for i in range(begin, len(arguments)) if arguments[i].startswith("--")), len(arguments))
+    texts = [each for each in arguments[begin:end] if not each.startswith(others)]
+    return [*arguments[: begin - 1], *(["--texts", *texts] if texts else []), *arguments[end:]]
 
 
 def _page(table: Table, out: Path, arguments: list[str]) -> tuple[int, str]:
@@ -106,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {' '.join(TABLES)}")
     add("--data", nargs="+", default=[], metavar="DATASET=FOLDER", help="folders of released files")
-    add("--out", type=Path, help="a folder in which every table gets one of its own")
+    add("--out", type=given_path, help="a folder in which every table gets one of its own")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(interrupts.run(run))

@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
+import interrupts
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from mag2.alignment import Timeline, clip_text_similarity, name_actions
 from mag2.data import DATASETS, TARGETS, Dataset, simulate
 from mag2.data.raw_features import map_npy
 from mag2.data.simulate import simulatable
+from mag2.saving.arguments import given_path
 from mag2.saving.sentences import one_line
 from mag2.vocabulary import actions_of
 
@@ -164,9 +166,9 @@ def _parser() -> _Parser:
     add("--videos", nargs="+", metavar="NAME", help="which to plot (default the first)")
     add("--top1", type=float, default=0.8, help="share of planted actions that simulated clips name (default 0.8)")
     add("--seed", type=int, default=0, help="of the simulation (default 0)")
-    add("--out", type=Path, help="folder to write to (default runs/timeline, or runs/timeline-simulated)")
+    add("--out", type=given_path, help="folder to write to (default runs/timeline, or runs/timeline-simulated)")
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interrupts.run(main))

@@ -1,5 +1,6 @@
 """mag2: language-guided audio-visual scoring of long sports performances, as drop-in modules."""
 
+from mag2 import interrupts  # noqa: F401  # first: the others import torch
 from mag2.alignment import SimilarityWeighted
 from mag2.fusion import AudioVisualFusion
 from mag2.grading import PromptGuidedGrading

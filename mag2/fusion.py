@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.transformer import DecoderLayer
 from mag2.projection import TokenProjection
@@ -153,6 +154,7 @@ def _masks(clip_mask: Tensor | None) -> dict[str, Tensor | None]:
 
 def _checked_pair(visual: Tensor, audio: Tensor, clip_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Both, with zeros where the mask is False."""
+    check_tensors(visual=visual, audio=audio)
     if visual.shape != audio.shape:
         raise ValueError(
             f"fusion wants visual and audio of one shape (B, T, d), got {tuple(visual.shape)} and {tuple(audio.shape)}"

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mag2.context import sinusoidal_code
 from mag2.fusion import make_decoder
+from mag2.nn.feature_rows import check_tensors
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.state_dicts import accept_former_keys
 from mag2.texts import ProjectedTexts, TextFeatures
@@ -111,6 +112,7 @@ class PromptGuidedGrading(nn.Module):
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Grade; see the class for shapes."""
+        check_tensors(fused=fused, visual=visual)
         for name, clips in (("fused", fused), ("visual", visual)):
             if clips.dim() != 3 or clips.shape[-1] != self.dim:
                 raise ValueError(f"{name} wants shape (B, T, {self.dim}), got {tuple(clips.shape)}")

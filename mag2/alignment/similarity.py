@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mag2.nn.feature_rows import check_tensors
+
 __all__ = ["clip_text_similarity", "edge_weights"]
 
 
@@ -24,6 +26,7 @@ def clip_text_similarity(clip_features: Tensor, texts: Tensor, *, centre: bool =
     Raises:
         ValueError: other shapes, or widths that differ.
     """
+    check_tensors(clip_features=clip_features, texts=texts)
     if clip_features.dim() != 3 or texts.dim() != 2 or clip_features.shape[-1] != texts.shape[-1]:
         shapes = f"{tuple(clip_features.shape)} and {tuple(texts.shape)}"
         raise ValueError(f"clips (B, T, D) and texts (M, D) want one width, got {shapes}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mag2.alignment.similarity import clip_text_similarity, edge_weights
+from mag2.nn.feature_rows import check_feature_rows
 from mag2.nn.modules import unwrapped
 from mag2.plugin import edge_weights_of, n_texts_of, weightable
 from mag2.texts import TextFeatures
@@ -57,9 +58,7 @@ class SimilarityWeighted(nn.Module):
     ):
         super().__init__()
         rows = texts.visual if isinstance(texts, TextFeatures) else texts
-        if not isinstance(rows, Tensor) or rows.dim() != 2:
-            given = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
-            raise ValueError(f"texts want a tensor (M, D) or TextFeatures, got {given}")
+        check_feature_rows(rows, "texts want")
         self.settings: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "scale": scale}
         self.centre = centre
         edge_weights(rows.new_zeros(1, 1, len(rows)), **self.settings)  # refuses settings that mean nothing

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from mag2 import interrupts
 from mag2.command.parser import Command, Parser, one_line
 from mag2.saving import library_version
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = _commands()
+    interrupts.end()
     parser = Parser(prog="mag2", description=_ABOUT, epilog=_listed(commands))
     parser.add_argument("--version", action="version", version=f"mag2 {library_version()}")
     parser.add_argument("command", metavar="COMMAND", help="one of those below")

@@ -1,9 +1,9 @@
 """`mag2 figures`: the paper's figures from one's own run."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mag2.command.parser import Command, add_choice, make_parser, print_json
+from mag2.saving.arguments import given_path
 
 __all__ = ["COMMAND"]
 
@@ -12,8 +12,8 @@ _ABOUT = """Draw the figures of the paper from a run: vector graphics and PNG, w
 
 def _run(arguments: Sequence[str]) -> int:
     parser = make_parser("figures", _ABOUT, "mag2 figures runs/train-simulated --out figures")
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of results, or of one training")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="(RUN/figures)")
+    parser.add_argument("run", type=given_path, metavar="RUN", help="folder of results, or of one training")
+    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="(RUN/figures)")
     parser.add_argument("--only", nargs="+", metavar="FIGURE", help="figures by name; a wrong name lists them")
     parser.add_argument("--formats", nargs="+", default=["svg", "png"], help="of svg, png and pdf (svg png)")
     add_choice(parser)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from mag2.saving.sentences import printable
+
 __all__ = ["Command", "Parser", "add_choice", "make_parser", "one_line", "print_json"]
 
 
@@ -28,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)}\n")
 
 
 def make_parser(name: str, about: str, *examples: str) -> Parser:
@@ -50,7 +52,7 @@ def add_choice(parser: Parser) -> None:
 
 def one_line(error: BaseException) -> str:
     """What an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def print_json(value: Any) -> None:

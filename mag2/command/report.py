@@ -1,9 +1,9 @@
 """`mag2 report`: one HTML file of a run, or of scored performances."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mag2.command.parser import Command, add_choice, make_parser, print_json
+from mag2.saving.arguments import given_path
 
 __all__ = ["COMMAND"]
 
@@ -19,9 +19,9 @@ _EXAMPLES = (
 def _run(arguments: Sequence[str]) -> int:
     parser = make_parser("report", _ABOUT, *_EXAMPLES)
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder of results or of one training, or a file of scores"
+        "run", type=given_path, metavar="RUN", help="folder of results or of one training, or a file of scores"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(RUN/report.html)")
+    parser.add_argument("--out", type=given_path, metavar="FILE", help="(RUN/report.html)")
     parser.add_argument("--no-figures", action="store_true", help="leave the figures of a run out")
     add_choice(parser)
     options = parser.parse_args(list(arguments))

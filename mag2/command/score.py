@@ -3,10 +3,10 @@
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mag2.command.parser import Command, make_parser, print_json
+from mag2.saving.arguments import given_path
 
 if TYPE_CHECKING:
     from mag2.scoring import Scores, Trained
@@ -30,10 +30,15 @@ METHODS = {"occlusion": "occlusion", "gradient": "gradient times input", "none":
 def _run(arguments: Sequence[str]) -> int:
     parser = make_parser("score", _ABOUT, *_EXAMPLES)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="folder with trained models")
-    add("features", nargs="?", type=Path, metavar="FEATURES", help="a folder, or a .npy of visual features")
+    add("run", type=given_path, metavar="RUN", help="folder with trained models")
+    add("features", nargs="?", type=given_path, metavar="FEATURES", help="a folder, or a .npy of visual features")
     for modality in ("audio", "flow", "vision-language"):
-        add(f"--{modality}", type=Path, metavar="FILE", help=f"{modality} features of the same performance, a .npy")
+        add(
+            f"--{modality}",
+            type=given_path,
+            metavar="FILE",
+            help=f"{modality} features of the same performance, a .npy",
+        )
     add("--names", nargs="+", metavar="NAME", help="videos of the folder, or of the test set, to score")
     add("--row", help="of several rows the one to score with")
     add("--target", help="of several targets one: TES, or FS1000/TES")
@@ -47,9 +52,9 @@ def _run(arguments: Sequence[str]) -> int:
     )
     add("--level", type=float, default=0.9, help="of the interval (0.9)")
     add("--clip-seconds", type=float, metavar="SECONDS", help="how long a clip is, where the folder does not say")
-    add("--data", type=Path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
+    add("--data", type=given_path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
     add("--device", default="cpu", help="cpu, cuda, ... (cpu)")
-    add("--out", type=Path, metavar="FILE", help="write the scores there as JSON as well")
+    add("--out", type=given_path, metavar="FILE", help="write the scores there as JSON as well")
     options = parser.parse_args(list(arguments))
     if options.clip_seconds is not None and not options.clip_seconds > 0:
         parser.error(f"--clip-seconds is above 0, got {options.clip_seconds}")

@@ -18,6 +18,7 @@ from mag2.data.performances import Dataset
 from mag2.data.pickles import load_pickle
 from mag2.data.simulatable import ScoreSheet, SimulatableSpec, by_rank
 from mag2.data.writing import write_videos
+from mag2.saving.atomic_io import replacing
 from mag2.saving.sentences import shortened
 
 __all__ = ["LOGO", "read_logo"]
@@ -139,7 +140,8 @@ class LOGO(SimulatableSpec):
         formations = {key: [0] * length for key, length in zip(keys, lengths, strict=True)}
         contents = {ANNOTATIONS: scores, TRAIN: keys[:train], TEST: keys[train:], FORMATIONS: formations}
         for file, content in contents.items():
-            (folder / file).write_bytes(pickle.dumps(content, protocol=4))
+            with replacing(folder / file) as partial:
+                partial.write_bytes(pickle.dumps(content, protocol=4))
         for modality, part in features.items():
             videos = (part.video(i).numpy() for i in range(len(part)))
             write_videos(folder / FOLDERS[modality], sheet.names, videos)

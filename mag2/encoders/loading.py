@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mag2.encoders.clip import OpenClipEncoder, load_clip
 from mag2.encoders.sentence import load_sentence_encoder, minilm_folder
+from mag2.nn.devices import checked_device
 
 __all__ = ["TextEncoder", "checked_features", "load_text_encoder", "source_of"]
 
@@ -37,6 +38,7 @@ def load_text_encoder(
     Raises:
         ValueError: the name has another form, the model or the file does not exist, or the checkpoint does not fit.
     """
+    device = checked_device(device)
     kind, _, rest = name.partition(":")
     if name == "minilm" or (kind == "sentence-transformers" and rest):
         if checkpoint is not None:

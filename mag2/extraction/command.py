@@ -9,11 +9,13 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from mag2 import interrupts
 from mag2.extraction.encoder import PRECISIONS
 from mag2.extraction.extracting import DTYPES, NO_SOUND, Extracted, extract
 from mag2.extraction.loading import FORMS
 from mag2.extraction.manifest import FOLDERS, MANIFEST
 from mag2.extraction.timing import LAST
+from mag2.saving.arguments import given_path
 from mag2.saving.sentences import one_line, printable
 
 __all__ = ["main"]
@@ -26,6 +28,7 @@ The name of a video is that of its file without the ending. After a kill the sam
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 where a video could not be read, 2 where the input is at fault."""
+    interrupts.end()
     parser = _parser()
     options = parser.parse_args(arguments)
     chosen = {key: None if getattr(options, key) == "none" else getattr(options, key) for key in FOLDERS}
@@ -83,8 +86,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(prog="mag2 extract", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("videos", nargs="+", type=Path, metavar="VIDEO", help="a video, or a folder of videos")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="to write to")
+    add("videos", nargs="+", type=given_path, metavar="VIDEO", help="a video, or a folder of videos")
+    add("--out", type=given_path, required=True, metavar="FOLDER", help="to write to")
     add("--visual", default="swin3d_b", metavar="ENCODER", help=f"(swin3d_b) {FORMS['visual']}, or none")
     add("--audio", default="ast", metavar="ENCODER", help=f"(ast) {FORMS['audio']}, or none")
     add(

@@ -23,6 +23,7 @@ from mag2.extraction.manifest import FOLDERS, Manifest, settings_of
 from mag2.extraction.names import named_videos
 from mag2.extraction.sound import has_sound
 from mag2.extraction.timing import Timing
+from mag2.nn.devices import checked_device
 from mag2.saving.atomic_io import alone_in, remove_leftovers
 from mag2.saving.full_disk import naming_full_disk
 
@@ -130,7 +131,7 @@ def extract(
     _check(dtype=(dtype, DTYPES), precision=(precision, tuple(PRECISIONS)), no_sound=(no_sound, NO_SOUND))
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch is the number of clips that are encoded at a time, 1 or more, got {batch!r}")
-    place = _device(device)
+    place = checked_device(device)
     given = {"visual": visual, "audio": audio, "vision_language": vision_language}
     if not any(encoder is not None for encoder in given.values()):
         raise ValueError("there is no encoder; give visual, audio or vision_language")
@@ -296,14 +297,6 @@ def _check(**arguments: tuple[str, tuple[str, ...]]) -> None:
     for name, (value, choices) in arguments.items():
         if value not in choices:
             raise ValueError(f"{name} is {' or '.join(map(repr, choices))}, got {value!r}")
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(name)!r} cannot be used here: {reason}") from None
 
 
 def _warn(sentence: str) -> None:

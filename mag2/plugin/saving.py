@@ -20,6 +20,8 @@ from mag2.plugin.places import joined, paths, submodule
 from mag2.plugin.plug import Plug
 from mag2.plugin.watch import found_idle
 from mag2.plugin.wrappers import base_of, is_adapter, names_of
+from mag2.saving.allocation_budget import AllocationBudget
+from mag2.saving.checked_build import check_description
 from mag2.saving.folders import (
     FORMAT,
     check_readable,
@@ -92,7 +94,7 @@ def load_plugin(model: nn.Module, folder: str | Path, *, guides: Sequence[nn.Mod
     about = read_json(folder / ABOUT, "save_plugin")
     check_readable(about, _KEYS, folder / ABOUT)
     weights = read_weights(folder / WEIGHTS, about.get("sha256"))
-    built = _guides(about, guides, folder / ABOUT)
+    built = _guides(about, guides, folder / ABOUT, weights)
     _load(built, weights, folder / WEIGHTS)
     plugs = _plugs(about, built, folder / ABOUT)
     base, roots, freezing = base_of(model), dict[str, list[Plug]](), set[str]()
@@ -165,13 +167,25 @@ def _find(base: nn.Module, root: str, at: str) -> tuple[str, str]:
     raise AssertionError(whole)
 
 
-def _guides(about: dict[str, Any], given: Sequence[nn.Module], path: Path) -> list[nn.Module]:
+def _guides(
+    about: dict[str, Any], given: Sequence[nn.Module], path: Path, weights: dict[str, Tensor]
+) -> list[nn.Module]:
     left = iter(given)
     # Building draws initial weights, which the saved ones replace: the global random state must not change.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), AllocationBudget(weights):
         try:
+            for description in about["guides"]:
+                check_description(description)
             built = [build(description, left) for description in about["guides"]]
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except (
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            ArithmeticError,
+            AssertionError,
+            LookupError,
+        ) as error:
             raise ValueError(_cannot(path, about, "a guide", "build", error)) from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mag2.nn.state_dicts import load_strictly, without_prefix
 from mag2.saving.atomic_io import replacing
 from mag2.saving.bounded_json import load_json
+from mag2.saving.sentences import shortened
 
 # What a JSON says its format is. 1: kinds are places of classes (mag2 0.1). 2: kinds are names of the registry.
 FORMAT, FORMATS = 2, (1, 2)
@@ -74,15 +75,17 @@ def check_readable(about: dict[str, Any], keys: set[str], path: Path) -> None:
     Raises:
         ValueError: a later format, or an unknown key; the sentence names the version that wrote it.
     """
-    form, writer = about.get("format", 1), about.get("mag2", "unknown")
-    if form not in FORMATS:
+    form, writer = about.get("format", 1), f"{about.get('mag2', 'unknown')!s:.40}"
+    if form not in FORMATS or isinstance(form, bool):
         read = " and ".join(map(str, FORMATS))
-        raise ValueError(f"{path} has format {form!r}, mag2 {writer} wrote it; this version of mag2 reads {read}")
+        raise ValueError(
+            f"{path} has format {shortened(form)}, mag2 {writer} wrote it; this version of mag2 reads {read}"
+        )
     unknown = sorted(set(about) - keys)
     if unknown:
         raise ValueError(
-            f"{path} has {unknown[0]!r}, which mag2 {library_version()} does not know; mag2 {writer} wrote it, "
-            f"load it with that version"
+            f"{path} has {shortened(unknown[0])}, which mag2 {library_version()} does not know; mag2 {writer} wrote "
+            f"it, load it with that version"
         )
 
 

@@ -83,9 +83,15 @@ def append_whole(data: bytes, path: Path) -> None:
 
     Raises:
         DiskFullError: they do not fit.
+        ValueError: the path is a link, or the file has another name too: what is added would stand elsewhere.
     """
-    with naming_full_disk(path), path.open("ab", buffering=0) as file:
-        before = os.fstat(file.fileno()).st_size
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link to another file; move it away")
+    with naming_full_disk(path), open(path, "ab", buffering=0, opener=_without_links) as file:
+        about = os.fstat(file.fileno())
+        if about.st_nlink > 1:
+            raise ValueError(f"{path} is a link to another file; move it away")
+        before = about.st_size
         try:
             left = memoryview(data)
             while left:
@@ -93,3 +99,7 @@ def append_whole(data: bytes, path: Path) -> None:
         except OSError:
             os.ftruncate(file.fileno(), before)
             raise
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

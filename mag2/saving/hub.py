@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mag2.nn.pretrained import Module, Pretrained
+from mag2.saving.atomic_io import write_atomically
+from mag2.saving.checked_build import build_checked, check_arguments, expected_arguments
 from mag2.saving.folders import (
     FORMAT,
     check_readable,
@@ -16,6 +18,7 @@ from mag2.saving.folders import (
     write_folder,
 )
 from mag2.saving.registry import class_of, name_of_class
+from mag2.saving.sentences import shortened
 
 __all__ = ["HubStorage"]
 
@@ -51,7 +54,7 @@ class HubStorage:
         }
         write_folder(folder, (WEIGHTS, ABOUT), weights_of(module), about)
         if not (folder / CARD).exists():
-            (folder / CARD).write_text(_card(module), encoding="utf-8")
+            write_atomically(_card(module), folder / CARD)  # never through a link that leads nowhere
         return self.push(module, repo_id or folder.name, **hub) if push_to_hub else None
 
     def push(
@@ -132,9 +135,31 @@ def _load(cls: type[Module], name: str, about: Path, weights: Path, changed: dic
     kind = config.get("kind")
     if name_of_class(class_of(kind)) != wanted:
         raise ValueError(f"{name} holds a {kind!r}; {cls.__name__}.from_pretrained reads a {wanted!r}")
-    module = cls.from_config({**config["built"], **changed})
-    load_into(module, read_weights(weights, config.get("sha256")), weights)
+    if not isinstance(config.get("built"), dict):
+        raise ValueError(f"{about} has no arguments of {cls.__name__} under 'built'; save it again")
+    given, saved = config["built"], read_weights(weights, _digest(config, about))
+    try:
+        check_arguments(cls, changed)
+    except ValueError as fault:
+        raise ValueError(f"the call of {cls.__name__}.from_pretrained {fault}") from fault
+    try:
+        check_arguments(cls, given)
+        module = build_checked(lambda: cls.from_config({**given, **changed}), cls, saved)
+        if config.get("format") == FORMAT and config.get("mag2") == library_version():
+            lacking = sorted((set(module.config or {}) | expected_arguments(cls)) - set(given))
+            if lacking:  # a default would pass for what was saved
+                raise ValueError(f"lacks {lacking[0]!r}, which mag2 {library_version()} writes")
+    except ValueError as fault:
+        raise ValueError(f"{about} {fault}; mag2 {config.get('mag2', 'unknown')!s:.40} wrote it") from fault
+    load_into(module, saved, weights)
     return module
+
+
+def _digest(config: dict[str, Any], about: Path) -> str | None:
+    digest = config.get("sha256")
+    if digest is not None and not isinstance(digest, str):
+        raise ValueError(f"{about} has {shortened(digest)} as the digest of its weights; save again")
+    return digest
 
 
 def _card(module: Pretrained) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from mag2.nn.devices import checked_device
 from mag2.saving.folders import check_readable, read_json, read_weights
 from mag2.scoring.trained import Trained
 from mag2.texts import TextFeatures
@@ -40,8 +41,9 @@ def load_trained(
 
     Raises:
         ValueError: no such folder, none or several trainings in it that fit, weights that were not kept, a file that
-            another version wrote (the sentence says what is missing), or a damaged file.
+            another version wrote (the sentence says what is missing), a damaged file, or no such device.
     """
+    place_of_model = checked_device(device)
     found = find_trained(folder, row=row, target=target, seed=seed)
     if len(found) > 1:
         shown = ", ".join(_name(path) for path in found[:4]) + (" and so on" if len(found) > 4 else "")
@@ -62,7 +64,7 @@ def load_trained(
             f"mag2 {about['mag2']} wrote it"
         ) from None
     texts = None if about["texts"] is None else TextFeatures.from_saved(place / TEXTS)
-    return Trained(place, model.to(device), texts, about)
+    return Trained(place, model.to(place_of_model), texts, about)
 
 
 def find_trained(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mag2.encoders import TextEncoder, checked_features, load_text_encoder, source_of
+from mag2.nn.feature_rows import check_feature_rows
 from mag2.saving.folders import FORMAT, check_readable, library_version, read_json, read_weights, write_folder
 from mag2.saving.torch_files import TorchFileError, load_torch
 from mag2.texts.controls import controlled
@@ -35,7 +36,8 @@ class TextFeatures:
     worst to best. A tensor of your own may stand in any place: `TextFeatures(visual=..., audio=..., ...)`.
 
     Raises:
-        ValueError: the four tensors do not share one width, or their rows do not fit each other or the prompts.
+        ValueError: the four are no tensors of finite numbers, do not share one width, or their rows do not fit each
+            other or the prompts.
     """
 
     visual: Tensor
@@ -50,8 +52,7 @@ class TextFeatures:
         """Refuse rows that do not belong together."""
         parts = {name: getattr(self, name) for name in _SETS}
         for name, rows in parts.items():
-            if not isinstance(rows, Tensor) or rows.dim() != 2:
-                raise ValueError(f"texts.{name} wants a tensor (rows, width), got {_described(rows)}")
+            check_feature_rows(rows, f"texts.{name} wants")
         widths = {name: rows.shape[1] for name, rows in parts.items()}
         if len(set(widths.values())) > 1:
             raise ValueError(f"the text features want one width, got {widths}")

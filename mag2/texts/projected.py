@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mag2.nn.feature_rows import check_feature_rows
 from mag2.nn.linear import Linear
 from mag2.projection import TokenProjection
 from mag2.texts.learned import LiveTexts
@@ -26,7 +27,7 @@ class ProjectedTexts(nn.Module):
         provenance: where the rows are from; by default that of the rows (`TextRows`).
 
     Raises:
-        ValueError: the rows are no tensor (R, D) with at least one row.
+        ValueError: the rows are no tensor (R, D) with at least one row, or no finite numbers.
     """
 
     def __init__(self, rows: Tensor | LiveTexts, dim: int, provenance: Provenance | None = None):
@@ -84,9 +85,7 @@ def checked_rows(texts: Tensor) -> Tensor:
     """The rows as plain float32, detached.
 
     Raises:
-        ValueError: no tensor (M, D) with at least one row.
+        ValueError: no tensor (M, D) with at least one row, or values that are no finite numbers.
     """
-    if not isinstance(texts, Tensor) or texts.dim() != 2 or len(texts) == 0:
-        given = f"shape {tuple(texts.shape)}" if isinstance(texts, Tensor) else f"a {type(texts).__name__}"
-        raise ValueError(f"texts want a tensor (M, D) with at least one row, got {given}")
+    check_feature_rows(texts, "texts want")
     return texts.detach().float().as_subclass(Tensor)

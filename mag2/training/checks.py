@@ -6,18 +6,15 @@ from dataclasses import replace
 import torch
 
 from mag2.data import Dataset
+from mag2.nn.devices import checked_device
 from mag2.training.request import DatasetKey, Request
 
 __all__ = ["check_device", "check_models", "check_one_kind", "rows_with_features"]
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that does not exist."""
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here: {reason}") from None
+    """Refuse a device that does not exist or computes nothing."""
+    checked_device(name)
 
 
 def check_one_kind(datasets: Iterable[Dataset]) -> None:

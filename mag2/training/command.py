@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mag2 import interrupts
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.sentences import one_line
@@ -41,6 +42,7 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
 
     `program` is what errors and the manifest call the command; by default the script that runs.
     """
+    interrupts.end()
     parser = make_parser(table)
     parser.prog = program or parser.prog
     given = list(sys.argv[1:] if arguments is None else arguments)

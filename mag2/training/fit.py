@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mag2.data import Dataset, Performances
+from mag2.data import Batch, Dataset, Performances
+from mag2.nn.devices import checked_device
 from mag2.nn.modules import unwrapped
 from mag2.saving.atomic_io import alone_in, remove_leftovers
 from mag2.saving.full_disk import naming_full_disk
@@ -62,14 +63,15 @@ def fit(
     Raises:
         ContractError: the model is no `ScoringModel`; the sentence says which part.
         ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
-            features that the dataset does not have, whole videos are longer than it takes, `keep_model` without a
-            folder, or too few videos for a validation.
+            features that the dataset does not have, whole videos are longer than it takes, no such device, too little
+            to train on, `keep_model` without a folder, or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
         DiskFullError: a file did not fit; make room, and the same call goes on.
     """
     check_model(model)
     if keep_model and run.folder is None:
         raise ValueError("keep_model writes the model into the folder of the run; give Run(folder=...)")
+    checked_device(run.device)
     train_on, held = (None, None) if validation is None else validation.split(len(dataset.train))
     model.to(run.device)
     forward: Any = torch.compile(model) if run.compile else model
@@ -171,7 +173,8 @@ def _train_epoch(
         index = numbers if videos is None else videos[numbers]
         part = performances.batch(index, generator, clips=steps.recipe.clips).to(run.device)
         with autocast(run.device, run.precision):
-            output = call_model(forward, part)
+            with _saying_too_few(part):
+                output = call_model(forward, part)
             if check:
                 check_output(model, output, len(part))
             losses = _losses(model, output, part.label)
@@ -184,6 +187,21 @@ def _train_epoch(
     if not math.isfinite(mean):
         raise FloatingPointError(f"the loss became {mean} in epoch {number + 1}; a smaller learning rate may help")
     return mean
+
+
+@contextlib.contextmanager
+def _saying_too_few(batch: Batch) -> Iterator[None]:
+    """Say in our words what torch's BatchNorm says of a batch that has one row."""
+    try:
+        yield
+    except ValueError as fault:
+        if not str(fault).startswith("Expected more than 1 value per channel"):
+            raise
+        videos, clips = batch.visual.shape[:2]
+        raise ValueError(
+            f"BatchNorm cannot train on one row, and a batch has {videos} video of {clips} clip{'s'[: clips > 1]}: "
+            f"give more training videos, longer crops, or a model without BatchNorm"
+        ) from fault
 
 
 def _losses(model: nn.Module, output: Mapping[str, Any], label: Tensor) -> Mapping[str, Tensor]:

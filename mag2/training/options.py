@@ -11,6 +11,7 @@ import torch
 from mag2.data import DATASETS
 from mag2.data.performances import CROPS
 from mag2.plugin.placement import STARTS
+from mag2.saving.arguments import given_path
 from mag2.saving.sentences import one_line
 from mag2.training.request import SIMULATED_EPOCHS
 from mag2.training.run import EVALUATIONS
@@ -40,7 +41,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         help=f"of {' '.join(DATASETS)}; by default those of --data, or {' '.join(table.simulated or table.targets)}, "
         "simulated; ISU has real programmes and scores, their words as features",
     )
-    add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
+    add("--labels", type=given_path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
     add(
         "--label-folder",
         nargs="+",
@@ -130,7 +131,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         help=f"threads of each training ({THREADS}); another number gives slightly other numbers",
     )
     add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
-    add("--out", type=Path, help="folder for results and checkpoints; a run that was stopped goes on from it")
+    add("--out", type=given_path, help="folder for results and checkpoints; a run that was stopped goes on from it")
     add(
         "--record",
         nargs="+",
@@ -152,7 +153,7 @@ def _default_workers() -> int:
 
 def _at_least(least: int) -> Callable[[str], int]:
     def whole(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) < 2**31:
+        if not (text.isascii() and text.isdecimal()) or not least <= int(text) < 2**31:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}, and below 2^31")
         return int(text)
 

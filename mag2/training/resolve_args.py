@@ -76,6 +76,8 @@ def _providers(table: Table, options: argparse.Namespace) -> dict[str, DatasetPr
     for given in options.data:
         name, equals, folder = given.partition("=")
         name, folder = (name, folder) if equals and name in DATASETS else (first, given)
+        if not folder.strip():  # it would be the current folder
+            raise ValueError(f"--data {given!r} names no folder; write --data {name}=FOLDER")
         if name in folders:
             raise ValueError(f"{name} is given twice, {folders[name]} and {folder}; write --data {name}=FOLDER once")
         folders[name] = Path(folder)
@@ -96,7 +98,9 @@ def _encoders(options: argparse.Namespace, names: Iterable[str]) -> dict[str, st
     for given in sorted(options.texts, key=lambda given: given.partition("=")[0] in DATASETS):
         name, equals, encoder = given.partition("=")
         if equals and name in DATASETS:
-            encoders |= {name: encoder} if name in encoders else {}
+            if name not in encoders:
+                raise ValueError(f"--texts {given}, and {name} is not trained here; there is {', '.join(encoders)}")
+            encoders[name] = encoder
         else:
             encoders = dict.fromkeys(encoders, given)
     return encoders

@@ -46,6 +46,10 @@ class Run:
         """Refuse settings that mean nothing."""
         if self.folder is not None:
             object.__setattr__(self, "folder", Path(self.folder))  # a text will do
+        for name in ("epochs", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} is a whole number, got {value!r}")
         if self.epochs < 1:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
         if self.precision not in PRECISIONS:

@@ -1,0 +1,41 @@
+"""What features must be: tensors, and rows (R, D) of finite numbers where these are kept."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_feature_rows", "check_tensors"]
+
+
+def check_feature_rows(rows: Any, what: str) -> None:
+    """Refuse what are no features: a mean or a product of them would be silently wrong.
+
+    Args:
+        rows: to check; those on the meta device have no numbers, and only a shape.
+        what: how a sentence begins, "texts want" for example.
+
+    Raises:
+        ValueError: no tensor (R, D) with a row and a column, truth values or complex numbers, NaN or infinity.
+    """
+    if not isinstance(rows, Tensor) or rows.dim() != 2 or 0 in rows.shape:
+        given = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
+        hint = "; torch.as_tensor makes one of an array" if hasattr(rows, "__array__") and given[:2] == "a " else ""
+        raise ValueError(f"{what} a tensor (M, D) with at least one row and one column, got {given}{hint}")
+    if rows.dtype == torch.bool or rows.is_complex():
+        raise ValueError(f"{what} real numbers, got {str(rows.dtype).removeprefix('torch.')}")
+    if rows.is_floating_point() and not rows.is_meta and not rows.isfinite().all():
+        first = int((~rows.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(f"{what} finite numbers, and row {first} has NaN or infinity")
+
+
+def check_tensors(**given: Any) -> None:
+    """Refuse arrays and lists where tensors are expected; None is left to others.
+
+    Raises:
+        ValueError: naming the first that is no tensor.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            hint = "; torch.from_numpy makes one of an array" if hasattr(value, "__array__") else ""
+            raise ValueError(f"{name} is a {type(value).__name__}; give a tensor (videos, clips, width){hint}")
