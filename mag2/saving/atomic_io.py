@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -91,7 +92,7 @@ def save_atomically(value: object, path: Path) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         kept = KeptFault(file)
         try:
-            torch.save(value, kept)  # type: ignore[arg-type]  # it writes and flushes, which is all that torch needs
+            torch.save(value, cast(BinaryIO, kept))
         except RuntimeError:  # torch's own, for a write that failed
             if kept.fault is None:
                 raise

@@ -74,7 +74,13 @@ VALUES = (
 
 def break_something(rng: random.Random, folder: Path, outside: Path) -> str:
     """Break one file of a folder; the words say which and how."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ("lock", ".lock"))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.name not in ("lock", ".lock")
+    )
+    if not files:
+        return "nothing is left to break"
     # Few label files stand beside many feature files; each kind comes equally often.
     kinds = sorted({path.suffix for path in files})
     kind = rng.choice(kinds)
@@ -167,10 +173,15 @@ def _break_text(rng: random.Random, file: Path, outside: Path) -> str:
 
 
 def _break_json(rng: random.Random, file: Path, outside: Path) -> str:
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except ValueError:  # broken already
+        content = None
+    if not isinstance(content, dict):
+        return _break_bytes(rng, file, outside)
     way = rng.choice(("value", "value", "value", "value", "key", "add", "deep", "cut", "twice", "top", "long number"))
     if way in ("value", "key", "add"):
-        content = json.loads(text)
         holder = content
         path = []
         while True:
