@@ -199,7 +199,7 @@ def test_a_vifi_clip_checkpoint_is_laid_over_the_text_side(tower, tmp_path):
             "no shipped feature",
         ),
         (lambda p: TextFeatures.from_released(p / "no.npy"), "no text file"),
-        (lambda p: TextFeatures.from_released(written(p, b"no zip")), "no file that torch saved"),
+        (lambda p: TextFeatures.from_released(written(p, b"no zip")), "no file that torch.save wrote"),
         (lambda p: TextFeatures.from_released(saved(p, {"a": 1})), "holds a dict"),
         (
             lambda p: TextFeatures.from_released(saved(p, torch.zeros(80, 512))),
