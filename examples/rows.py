@@ -21,30 +21,30 @@ AUDIO_VISUAL, ALL = ("visual", "audio"), ("visual", "audio", "flow")
 PAPER_TARGETS = {"FS1000": ("TES", "PCS"), "RG": ("Ball", "Clubs", "Hoop", "Ribbon")}
 
 
-def build_gdlt(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
-    """GDLT, plain or with texts and guidance attached."""
+def build_gdlt(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
+    """GDLT, plain or with texts and guidance attached; `start` says how the guide enters, as in `mag2.attach`."""
     model = GDLT(in_dim=inputs.widths["visual"], **inputs.settings)
-    return with_attachments(gdlt, model, inputs, with_texts, with_mag2)
+    return with_attachments(gdlt, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_cofinal(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_cofinal(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """CoFInAl, likewise; it has four grades."""
     model = CoFInAl(in_dim=inputs.widths["visual"], **inputs.settings)
-    return with_attachments(cofinal, model, inputs, with_texts, with_mag2)
+    return with_attachments(cofinal, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_qtd(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_qtd(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """QTD, likewise."""
     model = QTD(in_dim=inputs.widths["visual"], **inputs.settings)
-    return with_attachments(qtd, model, inputs, with_texts, with_mag2)
+    return with_attachments(qtd, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_pamfn(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_pamfn(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """PAMFN, likewise: three modalities, the branches trained before the fusion."""
     widths = {f"{modality}_dim": inputs.widths[modality] for modality in ALL}
     grading = {"dim": inputs.settings["dim"]} if "dim" in inputs.settings else {}
     model = PAMFN(**widths, **inputs.settings)
-    return with_attachments(pamfn, model, inputs, with_texts, with_mag2, **grading)
+    return with_attachments(pamfn, model, inputs, with_texts, with_mag2, **entry, **grading)
 
 
 def build_mlavl(inputs: ModelInputs, texts=None, **design) -> nn.Module:
@@ -64,7 +64,13 @@ def build_learning_mlavl(inputs: ModelInputs, live: type) -> nn.Module:
 
 
 def with_attachments(
-    adapter, model: nn.Module, inputs: ModelInputs, with_texts: bool, with_mag2: bool, **grading
+    adapter,
+    model: nn.Module,
+    inputs: ModelInputs,
+    with_texts: bool,
+    with_mag2: bool,
+    start: str | None = None,
+    **grading,
 ) -> nn.Module:
     """The model with what its row attaches; `grading` sets the sizes of the text decoder that PAMFN's adapter adds."""
     texts = inputs.texts()
@@ -72,7 +78,7 @@ def with_attachments(
         adapter.with_texts(model, texts, **grading)
     if with_mag2:
         dropout = SMALL_DROPOUT if inputs.small else 0.3
-        adapter.with_mag2(model, texts, dropout=dropout, control=inputs.control, start=inputs.start)
+        adapter.with_mag2(model, texts, dropout=dropout, control=inputs.control, start=start or inputs.start)
     return model
 
 

@@ -3,7 +3,7 @@
     python examples/simulate.py runs/simulated-fs1000
     python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
 
-The second command gives the numbers of `python examples/table4.py`: the same data, read from files.
+The second command gives the numbers of `python examples/table4.py --datasets FS1000`: the same data, read from files.
 """
 
 import argparse

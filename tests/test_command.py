@@ -97,7 +97,7 @@ def test_lists_have_a_line_each(call):
         assert status == 0
         assert len(out.splitlines()) == count
         assert len(json.loads(call(name, "--json")[1])) == count
-    assert "FS1000 TES" in call("recipes")[1]
+    assert "| FS1000 | TES" in call("recipes")[1]
     assert json.loads(call("recipes", "--json")[1])
 
 

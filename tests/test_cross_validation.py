@@ -73,9 +73,10 @@ def test_folds_come_from_the_seed():
     assert drawn(3) == drawn(3) != drawn(4)
 
 
-def test_the_measures_are_mean_and_spread_over_folds():
-    dataset = vaults()
-    result = cross_validate(plain, dataset, RECIPE, Run(epochs=2), folds=3)
+@pytest.mark.parametrize("evaluation", ["crops", "whole"])
+def test_the_measures_are_mean_and_spread_over_folds(evaluation):
+    dataset = vaults(clips=3)
+    result = cross_validate(plain, dataset, RECIPE, Run(epochs=2, evaluation=evaluation), folds=3)
     everything = pooled(dataset)
     score = dict(zip(everything.names, everything.in_units(everything.label).tolist(), strict=True))
     assert set(result.predictions) == set(score)

@@ -202,7 +202,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_litter(folder, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"no space is left for the feature store in .*make room"):
+    with pytest.raises(
+        DataError, match=r"no space is left for the feature store in .*: make room, or give another cache"
+    ):
         everything(folder)
     assert not list(tmp_path.rglob("*.partial"))
 

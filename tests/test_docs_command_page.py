@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from mag2 import command
-from mag2.training import command as training_command
-from mag2.training import options
+from mag2.training import options, request
 from mag2.training.dataset_providers import SIZES
 
 PAGE = Path(__file__).parents[1] / "docs" / "command.md"
@@ -18,7 +17,7 @@ TINY = {"train": 16, "test": 12, "length": (6, 10), "clips": 8}
 def test_the_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
     """On fewer performances and for one epoch; what is written and printed is as the page has it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training_command, "SIMULATED_EPOCHS", 1)
+    monkeypatch.setattr(request, "SIMULATED_EPOCHS", 1)
     monkeypatch.setattr(options, "_default_workers", lambda: 1)
     for name, size in TINY.items():
         monkeypatch.setitem(SIZES, name, size)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TESTED_ELSEWHERE = {"docs/from-video.md": "test_extraction_folder.py"}  # needs a video
+TESTED_ELSEWHERE = {
+    "docs/from-video.md": "test_extraction_folder.py",  # needs a video
+    "CONTRIBUTING.md": "test_own_tables.py",  # a command
+}
 PAGES = [
     name
     for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -57,7 +57,8 @@ def training():
     return MLAVL(TEXTS, visual_dim=64, audio_dim=64, dim=32)
 
 
-def test_a_training_clears_its_folder_and_shares_it_with_no_other(tmp_path):
+def test_a_training_clears_its_folder_and_shares_it_with_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["mag2.training.fit"], "HANDOVER", 0.1)
     dataset = simulate(TEXTS, spec=FS1000(), train=8, test=4, length=(4, 6), widths=NARROW).dataset("TES", clips=4)
     left = put(tmp_path / "mine" / f"checkpoint.pt.{TOKEN}.partial")
     neighbours = put(tmp_path / "other" / f"checkpoint.pt.{TOKEN}.partial")

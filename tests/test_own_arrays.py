@@ -123,6 +123,12 @@ def test_files_of_two_folders_do_not_share_a_store(tmp_path):
     assert both[0].fingerprint == both[2].fingerprint != both[1].fingerprint
 
 
+def test_files_of_two_modalities_need_not_have_the_same_names(tmp_path):
+    visual, audio = files_of(videos(), tmp_path / "video"), files_of(videos(), tmp_path / "audio")
+    named = made({"visual": visual, "audio": [file.rename(file.with_stem(f"{file.stem}-ast")) for file in audio]})
+    assert torch.equal(named.train.batch([0]).visual, named.train.batch([0]).audio)
+
+
 def test_one_file_of_all_videos_is_mapped_and_not_copied(tmp_path):
     whole = np.random.default_rng(0).normal(size=(N, 5, 4)).astype(np.float32)
     np.save(tmp_path / "all.npy", whole)

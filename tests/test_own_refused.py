@@ -90,6 +90,10 @@ FEATURES = {
     "audio of fewer": ({"visual": CLEAN, "audio": CLEAN[:4]}, "audio has 4 videos and there are 6 scores"),
     "by name": ({f"video-{i}": each for i, each in enumerate(CLEAN)}, "there is no 'video-0'"),
     "a table": (DataFrame(["x", "y"]), "visual is a DataFrame: give a list|visual has 2 videos"),
+    "files in another order": (
+        {"visual": [f"v/take-{i}.npy" for i in range(N)], "audio": [f"a/take-{i}.npy" for i in (0, 1, 3, 2, 4, 5)]},
+        "entry 2 of audio is the file of 'take-3', and of visual that of 'take-2': list the videos of all modalities",
+    ),
     "a short generator": ((each for each in CLEAN[:3]), "visual has 3 videos and there are 6 scores"),
 }
 
@@ -261,14 +265,18 @@ SHARED = tiny()
         ({"folds": 2, "groups": list("aaabb")}, DataError, "there are 5 groups and 6 videos"),
         ({"folds": 2, "fold_seed": -1}, DataError, "a seed is a whole number from 0 up, got -1"),
         ({"folds": 2, "build": tiny()}, TypeError, "build is a GDLT: give a function that makes a fresh model"),
+        ({"folds": 2, "build": torch.nn.Linear}, TypeError, "build is Linear and is called without arguments .missing"),
+        ({"folds": 2, "build": lambda fold: tiny()}, TypeError, "called without arguments .missing .* 'fold'"),
+        ({"folds": 2, "dataset": CLEAN}, TypeError, "dataset is a list: give a Dataset, Dataset.from_arrays"),
         ({"folds": 2, "build": lambda: "model"}, TypeError, "build returned a str: return a model"),
         ({"folds": 2, "build": lambda: SHARED}, TypeError, "build returned one model twice"),
     ],
 )
 def test_folds_are_refused_in_one_sentence(options, fault, expected):
-    build = options.pop("build", tiny)
-    with pytest.raises(fault, match=expected):
-        cross_validate(build, made(), Recipe(), Run(epochs=1), **options)
+    given = {"build": tiny, "dataset": made()} | options
+    with pytest.raises(fault, match=expected) as caught:
+        cross_validate(**given, recipe=Recipe(), run=Run(epochs=1))
+    assert "\n" not in str(caught.value)
 
 
 def test_texts_of_a_sport_that_is_not_known_point_to_terms_of_your_own():

@@ -168,7 +168,8 @@ def test_the_command_records_what_was_really_used(table4, tmp_path, monkeypatch,
     """Batches, epochs, sizes and what is scored, by row and target: of narrow models too."""
     for name, size in {"train": 20, "test": 10, "length": (6, 10), "clips": 8}.items():
         monkeypatch.setitem(SIZES, name, size)
-    given = ["--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu", "--out", str(tmp_path)]
+    given = ["--datasets", "FS1000", "--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu"]
+    given += ["--out", str(tmp_path)]
     assert command.main(table4, ["--rows", "1", "4", "10", "10r", *given]) == 0
     page = capsys.readouterr().out
     assert "whole videos, one at a time: row 1; on the middle crop of a video: rows 4, 10, 10r." in page

@@ -22,7 +22,7 @@ from mag2.training.target import Target
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "table4.py"
 TINY = {"train": 24, "test": 12, "length": (6, 10), "clips": 8}
-ONE = ["--rows", "10", "--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu"]
+ONE = ["--datasets", "FS1000", "--rows", "10", "--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_real_data_stand_beside_the_published_numbers(run, on_disk, tmp_path):
 
 
 def test_cells_that_are_done_are_skipped_and_workers_change_nothing(run, tmp_path):
-    first = ["--rows", "1", "--targets", "TES", "--epochs", "1", "--device", "cpu", "--workers", "1"]
+    first = [*ONE, "--rows", "1"]
     run(*first, "--out", tmp_path / "grown")
     results = tmp_path / "grown" / "cells" / "row-1" / "FS1000" / "TES" / "seed-0" / "result.json"
     before = results.stat().st_mtime_ns
@@ -269,7 +269,7 @@ def test_results_of_other_settings_are_not_mixed(run, tmp_path):
 
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
     """The real script, killed without warning in mid-training, then run again."""
-    arguments = ["--rows", "1", "10", "--targets", "TES", "--epochs", "2", "--workers", "1", "--device", "cpu"]
+    arguments = [*ONE, "--rows", "1", "10", "--epochs", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     base = [sys.executable, str(SCRIPT), *arguments]
     killed = subprocess.Popen([*base, "--out", str(tmp_path / "killed")], env=environment, stderr=subprocess.PIPE)

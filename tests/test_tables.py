@@ -625,7 +625,7 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
     for name, size in TINY.items():
         monkeypatch.setitem(SIZES, name, size)
     arguments = ("--rows", "3", "--targets", "TES", "--weighted", "60")
-    status, out, _ = run(TABLE4, *arguments, "--out", tmp_path / "memory")
+    status, out, _ = run(TABLE4, *arguments, "--datasets", "FS1000", "--out", tmp_path / "memory")
     assert status == 0
     assert "| 3-weighted | CoFInAl +MAG2 (weighted edges) |" in out
     simulation_provider("FS1000", top1=0.6).simulation().write(tmp_path / "data")
@@ -678,7 +678,7 @@ def test_every_table_has_rows_with_weighted_edges(run, tmp_path, table):
 
 def test_weighted_rows_want_texts_of_the_same_space(run, tmp_path):
     given = ("--rows", "3", "--targets", "TES", "--weighted", "--texts", "random:0", "--out", tmp_path / "out")
-    status, _, err = run(TABLE4, *given)
+    status, _, err = run(TABLE4, "--datasets", "FS1000", *given)
     assert status == 2
     assert "vision_language features are 384 wide, the texts of random:0 64; name the encoder" in err
     assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
 from mag2.data import Dataset, simulate
 from mag2.texts import LearnedPrompts
 from mag2.training import Recipe, Run, fit, predict
+from mag2.training.report import PROTOCOLS
 from mag2.training.trained_folder import save_trained
 
 RECIPE = Recipe(lr=3e-3, batch=8)
@@ -109,7 +110,7 @@ def test_fit_keeps_what_it_trained(dataset, tmp_path):
         rows = list(csv.DictReader(file))
     assert [float(row["spearman"]) for row in rows] == [epoch.spearman for epoch in history.epochs]
     both = trained.predictions
-    assert set(both) == {"last_epoch", "best_on_test"}
+    assert set(both) == set(PROTOCOLS)
     best = history.predictions[history.best_on_test.epoch - 1] * trained.scale
     np.testing.assert_allclose(both["best_on_test"].predicted, best.numpy(), rtol=1e-5)
 

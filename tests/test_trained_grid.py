@@ -40,7 +40,7 @@ def run(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("table", "options"),
     [
-        ("table4", ["--rows", "3b", "6b", "9b", "12", "--targets", "PCS"]),
+        ("table4", ["--rows", "3b", "6b", "9b", "12", "--datasets", "FS1000", "--targets", "PCS"]),
         ("table1", ["--rows", "1", "4", "--datasets", "RG", "--targets", "Ball", "--controls"]),
         ("table2", ["--rows", "4", "--datasets", "FS1000", "--targets", "TES", "--weighted"]),
         ("table5", ["--datasets", "FS1000", "--targets", "TES"]),
@@ -65,7 +65,7 @@ def test_the_model_of_every_row_comes_back(run, table, options):
 
 
 def test_a_model_is_chosen_by_its_row_target_and_seed(run):
-    out = run("table4", "--rows", "1", "10", "--seeds", "0", "1", "--targets", "TES")
+    out = run("table4", "--datasets", "FS1000", "--rows", "1", "10", "--seeds", "0", "1", "--targets", "TES")
     trained = load_trained(out, row="10", target="TES", seed=1)
     assert (trained.name, trained.target, trained.seed) == ("MLAVL", "TES", 1)
     assert load_trained(out, row="CoFInAl", seed=0).about["row"]["key"] == "1"
@@ -73,7 +73,7 @@ def test_a_model_is_chosen_by_its_row_target_and_seed(run):
 
 
 def test_weights_are_left_out_where_that_is_said(run):
-    out = run("table4", "--rows", "1", "--targets", "TES", "--no-weights")
+    out = run("table4", "--datasets", "FS1000", "--rows", "1", "--targets", "TES", "--no-weights")
     assert not list(out.rglob("model.safetensors"))
     assert len(list(out.rglob("predictions.csv"))) == 1
     with pytest.raises(ValueError, match="holds no weights"):

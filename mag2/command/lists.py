@@ -18,6 +18,7 @@ def _datasets() -> list[dict[str, Any]]:
             "targets": list(spec.targets),
             "clips": spec.clips,
             "simulated": isinstance(spec, SimulatableSpec),
+            "shipped": spec.shipped,
         }
         for spec in DATASETS.values()
     ]
@@ -25,8 +26,10 @@ def _datasets() -> list[dict[str, Any]]:
 
 def _dataset_line(each: dict[str, Any]) -> str:
     simulated = "" if each["simulated"] else "; read only"
+    if each["shipped"]:
+        simulated = f"; ships with the library: {each['shipped']}"
     sport = each["sport"].replace("_", " ")
-    return f"{each['name']:10}{sport}; targets {', '.join(each['targets'])}; crops of {each['clips']} clips{simulated}"
+    return f"{each['name']:14}{sport}; targets {', '.join(each['targets'])}; crops of {each['clips']} clips{simulated}"
 
 
 def _models() -> list[dict[str, Any]]:

@@ -65,6 +65,7 @@ def own_data(
     numbers = checked_scores(scores)
     count = len(numbers)
     listed = {key: _listed(key, videos, count) for key, videos in _by_modality(features).items()}
+    _check_order({key: _file_names(videos.videos) for key, videos in listed.items()})
     names = checked_names(names, _file_names(listed["visual"].videos), count)
     groups = checked_groups(groups, count)
     made = make_split(split, count, groups, seed)
@@ -138,6 +139,18 @@ def _file_names(videos: Sequence[Any]) -> list[str] | None:
     """The names of the files, without their endings; None where not every video is a file."""
     files = [Path(video).stem for video in videos if isinstance(video, str | os.PathLike)]
     return files if len(files) == len(videos) else None
+
+
+def _check_order(files: Mapping[str, list[str] | None]) -> None:
+    """Refuse files of another modality that have the names of visual ones, in another order: videos would be mixed."""
+    visual = files["visual"] or []
+    for key, names in files.items():
+        for number, (own, name) in enumerate(zip(visual, names or (), strict=False)):
+            if name != own and name in visual:
+                raise DataError(
+                    f"entry {number} of {key} is the file of {name!r}, and of visual that of {own!r}: list the videos "
+                    f"of all modalities in one order"
+                )
 
 
 def _read(listed: _Listed, names: Sequence[str], cache: str | Path | None) -> ClipFeatures:

@@ -151,10 +151,15 @@ class FisV(SimulatableSpec):
             return ScoreSheet([str(i + 1) for i in range(len(technical))], scores)
         if (train, len(technical)) != (len(self.train), len(real)):
             raise ValueError(f"the real labels are {len(real)}, {len(self.train)} of them for training: draw as many")
-        columns = min(len(row.fields) for row in real)  # the deduction only where every row has it
-        scores = {COLUMNS[i]: [row.number(i, COLUMNS[i]) for row in real] for i in range(1, columns)}
+        scores = self.real_scores()
         fitting = _fitting(technical, component, np.asarray(scores["TES"]), np.asarray(scores["PCS"]))
         return ScoreSheet([row.fields[0] for row in real], scores, fitting, real=True)
+
+    def real_scores(self) -> dict[str, list[float]]:
+        """The real scores by column, train first; the deduction where every row has it."""
+        real = [*self.train, *self.test]
+        columns = min(len(row.fields) for row in real)
+        return {COLUMNS[i]: [row.number(i, COLUMNS[i]) for row in real] for i in range(1, columns)}
 
     def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
         """The label of a video."""

@@ -16,7 +16,7 @@ from mag2.data.simulatable import GRID, MARK_NOISE, ScoreSheet, SimulatableSpec,
 from mag2.data.spec import published_scales
 from mag2.data.writing import write_rows, write_videos
 
-__all__ = ["FS1000", "read_fs1000"]
+__all__ = ["FS1000", "read_fs1000", "read_scores"]
 
 VERSIONS = ("fs1000_new", "fs1000", "fs800_new", "fs800")  # of the label files, the preferred one first
 FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow", "vision_language": "vision_language"}
@@ -104,7 +104,8 @@ class FS1000(SimulatableSpec):
 
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
         """The labelled videos of train and of test."""
-        return self._examples(files["train"], target), self._examples(files["test"], target)
+        train, test = (read_scores(files[split], self.scales, target) for split in ("train", "test"))
+        return train, test
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances."""
@@ -117,7 +118,7 @@ class FS1000(SimulatableSpec):
 
     def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
         """The label of a video."""
-        return self._label(target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
+        return _label(self.scales, target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
 
     def write(
         self,
@@ -143,22 +144,30 @@ class FS1000(SimulatableSpec):
                 videos = (_views(clips, VIEWS if variant == "K15" else 2, rng) for clips in videos)
             write_videos(folder / FOLDERS[modality], sheet.names, videos)
 
-    def _examples(self, path: Path, target: str) -> list[Example]:
-        examples = []
-        for row in read_rows(path, optional_header=True):
-            row.require_columns(self.columns)
-            values = {column: row.number(i, column) for i, column in enumerate(self.columns) if i > 0}
-            if values["factor"] <= 0:
-                raise DataError(f"{row.where} has the factor {values['factor']:g}: a factor is greater than zero")
-            label = self._label(target, values[target], values["factor"], where=row.where)
-            examples.append(Example(row.fields[0], label, row.where))
-        return examples
 
-    def _label(self, target: str, score: float, factor: float, *, where: str) -> float:
-        """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
-        value = score / factor if target == "PCS" else score
-        meaning = "PCS / factor" if target == "PCS" else target
-        return scaled(value, self.scales[target], meaning=meaning, where=where)
+def read_scores(path: Path, scales: Mapping[str, float], target: str) -> list[Example]:
+    """The labelled videos of a file with the columns name, one for each of `scales`, factor.
+
+    Raises:
+        DataError: one sentence naming the file and line at fault.
+    """
+    columns = ("name", *scales, "factor")
+    examples = []
+    for row in read_rows(path, optional_header=True):
+        row.require_columns(columns)
+        values = {column: row.number(i, column) for i, column in enumerate(columns) if i > 0}
+        if values["factor"] <= 0:
+            raise DataError(f"{row.where} has the factor {values['factor']:g}: a factor is greater than zero")
+        label = _label(scales, target, values[target], values["factor"], where=row.where)
+        examples.append(Example(row.fields[0], label, row.where))
+    return examples
+
+
+def _label(scales: Mapping[str, float], target: str, score: float, factor: float, *, where: str) -> float:
+    """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
+    value = score / factor if target == "PCS" else score
+    meaning = "PCS / factor" if target == "PCS" else target
+    return scaled(value, scales[target], meaning=meaning, where=where)
 
 
 def _views(clips: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:

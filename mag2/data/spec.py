@@ -25,7 +25,8 @@ class DatasetSpec(ABC):
 
     Attributes:
         name: the dataset's, as tables print it and commands take it.
-        sport: the sport whose action texts belong to it, a key of `mag2.vocabulary.ACTIONS`.
+        sport: the sport whose action texts belong to it, a key of `mag2.vocabulary.ACTIONS` or
+            `OTHER_ACTIONS`.
         scales: for each target the number that a score is divided by; the label is then in [0, 1].
         clips: the length of a crop by default.
         label_files: the label files by argument name, relative to the dataset's folder.
@@ -33,6 +34,8 @@ class DatasetSpec(ABC):
             the folder: a folder of `<name>.npy`, a file of a pickled dict, or several, of which the first that exists
             is read.
         layouts: the other ways in which its files lie about as people download them.
+        shipped: of a dataset that ships with the library, what is real and what its features are, in a few words; None
+            of others. shipped_note: what a page says about it beside that.
     """
 
     name: ClassVar[str]
@@ -42,6 +45,8 @@ class DatasetSpec(ABC):
     label_files: ClassVar[Mapping[str, str]]
     features: ClassVar[Mapping[str, Locations]]
     layouts: ClassVar[Layouts] = Layouts()
+    shipped: ClassVar[str | None] = None
+    shipped_note: ClassVar[str] = ""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -156,6 +161,17 @@ class DatasetSpec(ABC):
             simulated=is_simulated(folder, found.every),
             crops=crops,
         )
+
+    def read_shipped(self, target: str, *, clips: int | None = None) -> Dataset:
+        """The dataset that ships with the library; a dataset with `shipped` has one.
+
+        Args:
+            target: one of `targets`. clips: the length of every crop; the dataset's own by default.
+
+        Raises:
+            DataError: no such target, or nothing is shipped.
+        """
+        raise DataError(f"no features of {self.name} ship with the library: read them from a folder")
 
     def feature_paths(self) -> list[str | Path]:
         """Every file or folder that may hold features, of any target, relative to the dataset's folder."""

@@ -1,4 +1,4 @@
-"""The command behind `mag2 extract`: videos in, the features that the loaders read out."""
+"""The command `mag2 extract`: from videos to the features that the loaders read."""
 
 import argparse
 import shlex
@@ -20,8 +20,8 @@ __all__ = ["main"]
 
 _ABOUT = f"""Turn videos into features: <out>/video/NAME.npy, <out>/audio/NAME.npy, <out>/vision_language/NAME.npy.
 
-A video is named by its file without the ending. The same command goes on where a killed one was. {MANIFEST} in the
-folder says how the features were made; settings are not mixed in one folder."""
+The name of a video is that of its file without the ending. After a kill the same command makes what is missing.
+{MANIFEST} in the folder says how the features were made; one folder holds features of one setting."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,14 +91,14 @@ def _parser() -> _Parser:
         "--vision-language",
         default="none",
         metavar="ENCODER",
-        help=f"(none) {FORMS['vision_language']}; every encoder but these may name its weights, "
-        f"ENCODER:WEIGHTS, a tag, a local file or random:SEED",
+        help=f"(none) {FORMS['vision_language']}; for other encoders than these ENCODER:WEIGHTS chooses the weights: "
+        f"a tag, a local file or random:SEED",
     )
     add("--frames", type=int, default=32, help="frames of a clip (32)")
     add("--fps", type=float, default=25, help="frames a second (25)")
-    add("--last", choices=LAST, default="drop", help="a last clip that the video does not fill (drop)")
+    add("--last", choices=LAST, default="drop", help="what to do with an end that does not fill a clip (drop)")
     add("--image-frames", type=int, metavar="N", help="frames of a clip that an image tower reads (all)")
-    add("--no-sound", choices=NO_SOUND, default="skip", help="audio features of a video without sound (skip)")
+    add("--no-sound", choices=NO_SOUND, default="skip", help="what to do with a video without sound (skip)")
     add("--dtype", choices=DTYPES, default="float32", help="of the files (float32)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (cpu)")
     add("--precision", choices=list(PRECISIONS), default="float32", help="of the encoders (float32)")

@@ -28,7 +28,7 @@ def read_weights(path: Path, *, strip: str = "", without: tuple[str, ...] = ()) 
     Args:
         path: of the file.
         strip: a prefix to take off where keys have it.
-        without: prefixes of keys to leave out, a classification head's say.
+        without: prefixes of keys to leave out, for example of a classification head.
 
     Raises:
         ValueError: no such file, or no state dict in it.

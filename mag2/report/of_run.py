@@ -20,7 +20,7 @@ from mag2.report.page import (
     TableBlock,
 )
 from mag2.report.results import measure_tables, notes_of, prediction_table, protocols_of, training_table
-from mag2.training.report import PROTOCOLS
+from mag2.training.report import PROTOCOLS, what_is_simulated
 from mag2.training.run_folder import RunFolder
 
 __all__ = ["run_page"]
@@ -73,11 +73,9 @@ def _sizes(run: RunFolder) -> list[str]:
 def _marks(run: RunFolder, names: list[str]) -> list[str]:
     marks = []
     if run.simulated:
-        real = [each.partition(" ")[0] for each in names if "simulated" in each and not each.startswith("simulated")]
-        what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
         marks.append(
-            f"{what} They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
-            f"not printed here."
+            f"{what_is_simulated(names)} They exercise the whole pipeline and say nothing about the paper's numbers, "
+            "which are therefore not printed here."
         )
     if not run.published_known and not run.simulated:
         marks.append(

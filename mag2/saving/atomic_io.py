@@ -25,7 +25,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         DiskFullError: the disk is full; nothing is left of the new file.
+        ValueError: there is a folder at the path.
     """
+    if path.is_dir() and not path.is_symlink():
+        raise ValueError(f"{path} is a folder; move it away, or give another path")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with naming_full_disk(path):
@@ -66,15 +69,18 @@ def holding(lock: Path, timeout: float = -1) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, wait: float = 0) -> Iterator[None]:
     """Hold a folder for one run, from a `with`.
+
+    Args:
+        folder: that exists. wait: so many seconds for another run to let go of it.
 
     Raises:
         ValueError: another run holds it.
         DiskFullError: there is no space for the lock file.
     """
     try:
-        with naming_full_disk(folder), holding(folder / ".lock", timeout=0):
+        with naming_full_disk(folder), holding(folder / ".lock", timeout=wait):
             yield
     except Timeout:
         raise ValueError(f"another run is at work in {folder}; wait for it, or give another folder") from None

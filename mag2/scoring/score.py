@@ -17,6 +17,7 @@ from mag2.scoring.features import read_given
 from mag2.scoring.scores import NamedAction, Score, Scores
 from mag2.texts import TextFeatures
 from mag2.training.prediction import call_model
+from mag2.training.run import autocast
 
 if TYPE_CHECKING:
     from mag2.scoring.trained import Trained
@@ -110,7 +111,7 @@ def _raw(
     for number, score in zip(chosen, predicted, strict=True):
         part = model.batch(videos, number).to(model.device)
         real = model.scored_clips(int(videos.lengths[number]))
-        with torch.no_grad():
+        with torch.no_grad(), autocast(model.device, precision):
             output = call_model(model.model, part)
         grades = {
             kind: value[0].float().cpu().tolist()

@@ -15,8 +15,9 @@ from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.sentences import one_line
 from mag2.training.cells import Cell, Outcome, finished_results, read_result
-from mag2.training.checks import check_device, check_models, check_one_kind
+from mag2.training.checks import check_device, check_models, check_one_kind, rows_with_features
 from mag2.training.dataset_providers import forget_datasets
+from mag2.training.first_look import first_look_notes
 from mag2.training.grid import run_grid
 from mag2.training.options import chosen_out, make_parser, model_size
 from mag2.training.recipes.model_recipe import SMALL_BATCH
@@ -25,6 +26,7 @@ from mag2.training.request import Request
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
 from mag2.training.said import log_on_stderr
+from mag2.training.sober_notes import guided_notes, ridge_notes
 from mag2.training.table_file import write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
@@ -43,7 +45,8 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
     parser.prog = program or parser.prog
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    options.seeds = list(dict.fromkeys(options.seeds))
+    usual_seeds = [0] if options.data or options.datasets else table.seeds
+    options.seeds = list(dict.fromkeys(options.seeds or usual_seeds))
     script = ["python", sys.argv[0] if arguments is None else f"{table.name}.py"]
     options.command = " ".join([program, shlex.join(given)]) if program else shlex.join([*script, *given])
     try:
@@ -61,11 +64,14 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     check_device(options.device)
     # Every fault of the data and of the texts shows here, before anything is written.
     forget_datasets()  # files may have changed since an earlier call in this process
+    left_out = None
     with log_on_stderr():
         datasets = request.datasets()
         check_one_kind(datasets.values())
         settings = _settings(table, options, datasets.values())
         fingerprints = request.fingerprints(datasets)
+        if not (options.rows or options.data):
+            request, left_out = rows_with_features(request, datasets)
         check_models(request, datasets)
     _check_record(options.record, request)
     out = chosen_out(table, options)
@@ -79,7 +85,14 @@ def _run(table: Table, options: argparse.Namespace) -> int:
             record=tuple(sorted(set(options.record))),
             save_weights=not options.no_weights,
         )
-        return _report(table, settings, out, _train(work, out, options))
+        outcomes = _train(work, out, options)
+        notes = [] if left_out is None else [f"- {left_out}"]
+        if request.small:
+            notes += first_look_notes(request.providers)
+        if not options.data:
+            notes += ridge_notes(request.rows, list(datasets.values()), outcomes)
+            notes += guided_notes(request.rows, request.targets, outcomes)
+        return _report(table, settings, out, outcomes, notes)
 
 
 def _check_record(record: Sequence[int], request: Request) -> None:
@@ -124,7 +137,9 @@ def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[O
     return sorted(outcomes, key=lambda outcome: order[outcome.cell])
 
 
-def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
+def _report(
+    table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome], more_notes: Sequence[str]
+) -> int:
     """Write and print the page of everything that the folder holds, also from earlier runs."""
     failed = [outcome for outcome in outcomes if outcome.error]
     rows = [each for row in table.rows for each in (row, *row.controls(), *row.weighted())]
@@ -142,7 +157,8 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
     )
     described = [size] if settings["start"] == "residual" else [size, f"guides of +MAG2 enter by {settings['start']!r}"]
     notes = page_notes(seeds, shown, *described, simulated=settings["simulated"])
-    title = page_title(table.title, targets, simulated=settings["simulated"])
+    notes += more_notes
+    title = page_title(table.title, targets, shown, simulated=settings["simulated"])
     page = table_page(title, notes, headings, targets, shown, table.metrics)
     if table.facts is not None:
         page += f"\n{table.facts()}\n"

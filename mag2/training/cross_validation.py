@@ -1,5 +1,6 @@
 """Cross-validation: every video is tested once, by a model that was not trained on it or on its group."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -137,13 +138,14 @@ def cross_validate(
 
     Raises:
         DataError: folds that these videos do not make, or groups that are not one a video.
-        TypeError: `build` is no function, or returns no module or the same module twice.
+        TypeError: `build` is no function without arguments, or returns no module or the same module twice; `dataset` is
+            no `Dataset`.
         ValueError: as `mag2.training.fit`.
     """
-    if isinstance(build, nn.Module) or not callable(build):
+    _check_build(build)
+    if not isinstance(dataset, Dataset):
         raise TypeError(
-            f"build is a {type(build).__name__}: give a function that makes a fresh model for every fold, "
-            f"lambda: MLAVL(texts) for example"
+            f"dataset is a {type(dataset).__name__}: give a Dataset, Dataset.from_arrays(features, scores) for example"
         )
     everything = pooled(dataset)
     own_groups = everything.groups if groups is None else checked_groups(groups, len(everything))
@@ -173,6 +175,21 @@ def cross_validate(
             stacklevel=2,
         )
     return result
+
+
+def _check_build(build: Any) -> None:
+    wanted = "give a function that makes a fresh model for every fold, lambda: MLAVL(texts) for example"
+    if isinstance(build, nn.Module) or not callable(build):
+        raise TypeError(f"build is a {type(build).__name__}: {wanted}")
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):  # a compiled or built-in one; its call decides
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        name = getattr(build, "__name__", type(build).__name__)
+        raise TypeError(f"build is {name} and is called without arguments ({error}): {wanted}") from None
 
 
 def _built(build: Callable[[], nn.Module], seed: int, before: Sequence[nn.Module]) -> nn.Module:

@@ -29,6 +29,9 @@ from mag2.training.validation import Validation
 
 __all__ = ["batches", "fit"]
 
+# Seconds that a training waits for its folder: the processes of a run that was killed take a moment to end.
+HANDOVER = 10.0
+
 
 def fit(
     model: nn.Module,
@@ -138,7 +141,7 @@ def _alone(folder: Path | None) -> Iterator[None]:
         return
     with naming_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
+    with alone_in(folder, wait=HANDOVER):
         remove_leftovers(folder)
         yield
 

@@ -44,7 +44,7 @@ def run_grid(
             under the same path. gpus: graphics cards for each of its trainings.
 
     Raises:
-        ValueError: no such cluster.
+        ValueError: no such cluster, or one of its machines does not see the folder.
     """
     waiting = []
     for cell in cells:
@@ -58,7 +58,7 @@ def run_grid(
     if ray is not None and waiting:
         from mag2.training.ray_cluster import run_on_ray
 
-        ended: Ended = run_on_ray(waiting, job, ray, on_tick=on_tick, cores=threads, gpus=gpus)
+        ended: Ended = run_on_ray(waiting, job, ray, out=out.resolve(), on_tick=on_tick, cores=threads, gpus=gpus)
     elif workers > 1 and len(waiting) > 1:
         ended = run_in_processes(waiting, job, min(workers, len(waiting)), on_tick=on_tick)
     else:

@@ -24,7 +24,8 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     """The options of a table's command."""
     parser = _Parser(description=f"{table.title}. Without --data it trains on simulated data and says so everywhere.")
     rows = ", ".join(f"{row.heading.key} ({row.heading.name})" for row in table.rows)
-    default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in table.targets.items())
+    usual = {**table.targets, **(table.simulated or {})}
+    default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in usual.items())
     add = parser.add_argument
     add(
         "--data",
@@ -36,7 +37,8 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "--datasets",
         nargs="+",
         metavar="DATASET",
-        help=f"of {' '.join(DATASETS)}; by default those of --data, or simulated {' '.join(table.targets)}",
+        help=f"of {' '.join(DATASETS)}; by default those of --data, or {' '.join(table.simulated or table.targets)}, "
+        "simulated; ISU has real programmes and scores, their words as features",
     )
     add("--labels", type=Path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
     add(
@@ -83,7 +85,9 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         help="text features: shipped (MiniLM), an authors' file, or an encoder such as open_clip:ViT-B-16/openai; "
         "DATASET=ENCODER for one dataset",
     )
-    add("--seeds", nargs="+", type=_at_least(0), default=[0], metavar="SEED", help="one training for each (0)")
+    seeds = " ".join(map(str, table.seeds))
+    usual_seeds = "0" if seeds == "0" else f"{seeds} without --data and --datasets, else 0"
+    add("--seeds", nargs="+", type=_at_least(0), metavar="SEED", help=f"one training for each ({usual_seeds})")
     add(
         "--epochs",
         type=_at_least(1),
@@ -167,6 +171,8 @@ def model_size(options: argparse.Namespace) -> str:
 
 def chosen_out(table: Table, options: argparse.Namespace) -> Path:
     """The requested folder, or the table's own."""
+    if options.datasets and not options.data and all(DATASETS[name].shipped for name in options.datasets):
+        return options.out or default_out(f"{table.name}-{'-'.join(options.datasets).lower()}", real=True)
     # Simulated data with vision_language features are other data: other results.
     usual = default_out(table.name, bool(options.data))
     apart = options.weighted is not None and not options.data

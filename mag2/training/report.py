@@ -17,6 +17,7 @@ __all__ = [
     "METRICS",
     "NOTES",
     "PROTOCOLS",
+    "REAL_PROGRAMMES",
     "SHOWN",
     "averages_of",
     "cell_name",
@@ -26,6 +27,7 @@ __all__ = [
     "page_title",
     "results_csv",
     "table_page",
+    "what_is_simulated",
 ]
 
 # The results of a training, by how their epoch is chosen.
@@ -49,6 +51,8 @@ METRICS = {
     "mse": ("MSE", "lower is better", 2, fmean),
     "rl2": ("R-l2 (%)", "lower is better", 3, fmean),
 }
+# How the data of a result are named whose programmes and scores are real, behind whose they are.
+REAL_PROGRAMMES = ": real programmes and scores, simulated features"
 COLUMNS = (
     "row",
     "method",
@@ -133,8 +137,12 @@ def table_page(
     return "\n".join(page)
 
 
-def page_title(title: str, targets: Sequence[Target], *, simulated: bool) -> str:
+def page_title(title: str, targets: Sequence[Target], outcomes: Sequence[Outcome] = (), *, simulated: bool) -> str:
     """The title of a page: the table and what it was measured on."""
+    data = _data_of(outcomes)
+    if simulated and data and all(each.endswith(REAL_PROGRAMMES) for each in data):
+        whose = " and ".join(each.removesuffix(REAL_PROGRAMMES) for each in data)
+        return f"{title}: real programmes and scores ({whose}), SIMULATED features"
     names = " and ".join(dict.fromkeys(target.dataset for target in targets))
     return f"{title}: SIMULATED data, not {names} itself" if simulated else f"{title}: {names}"
 
@@ -142,7 +150,7 @@ def page_title(title: str, targets: Sequence[Target], *, simulated: bool) -> str
 def page_notes(seeds: Sequence[int], outcomes: Sequence[Outcome], *settings: str, simulated: bool) -> list[str]:
     """The lines below the title: data, seeds, epochs, and the settings in words."""
     seeds_used = f"Seed {seeds[0]}" if len(seeds) == 1 else f"Mean ± spread of seeds {', '.join(map(str, seeds))}"
-    notes = [_simulated_note(outcomes), ""] if simulated else []
+    notes = [_simulated_note(outcomes), ""] if simulated else _shipped_notes(outcomes)
     by_dataset: dict[str, dict[str, list[Mapping]]] = {}
     for outcome in outcomes:
         if outcome.result is not None:
@@ -180,13 +188,36 @@ def _evaluation_notes(outcomes: Sequence[Outcome]) -> list[str]:
 _COUNTS = ("train", "test", "clips")
 
 
+def _data_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """The data of all results, in the words that stand beside them."""
+    return sorted({outcome.result["data"] for outcome in outcomes if outcome.result is not None})
+
+
+def _shipped_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the datasets are that ship with the library."""
+    shipped = {o.result["data"]: o.result["note"] for o in outcomes if o.result is not None and o.result.get("note")}
+    return [line for data, note in sorted(shipped.items()) for line in (f"**{data}.** {note}", "")]
+
+
+def what_is_simulated(data: Sequence[str]) -> str:
+    """One or two sentences on what is real and what is simulated in results on `data`, as results name theirs."""
+    programmes = [each.removesuffix(REAL_PROGRAMMES) for each in data if each.endswith(REAL_PROGRAMMES)]
+    real = [each.partition(" ")[0] for each in data if each.endswith(" scores, simulated features")]
+    if programmes:
+        ranks = " Ranks are over all disciplines and segments together." if "ISU" in programmes else ""
+        return (
+            f"Real programmes and scores of {' and '.join(programmes)}, simulated features. Real are the elements, "
+            "their order, their grades of execution and the scores; drawn are all features (video, sound, flow)."
+            + ranks
+        )
+    return f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
+
+
 def _simulated_note(outcomes: Sequence[Outcome]) -> str:
-    data = {outcome.result["data"] for outcome in outcomes if outcome.result is not None}
-    real = [each.partition(" ")[0] for each in sorted(data) if not each.startswith("simulated")]
-    what = f"Simulated features, under the real scores of {real[0]}." if real else "Simulated performances."
     return (
-        f"**{what}** They exercise the whole pipeline and say nothing about the paper's numbers, which are therefore "
-        "not printed here. Next: `--data FOLDER` trains on features of your own, in the released layout (README)."
+        f"**{what_is_simulated(_data_of(outcomes))}** They exercise the whole pipeline and say nothing about the "
+        "paper's numbers, which are therefore not printed here. Next: `--data FOLDER` trains on features of your own, "
+        "in the released layout (README)."
     )
 
 

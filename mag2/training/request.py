@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mag2.data import Dataset
-from mag2.training.dataset_providers import DatasetProvider, read_once
+from mag2.training.dataset_providers import DatasetProvider, ShippedProvider, read_once
+from mag2.training.first_look import EPOCHS_OF, first_look_recipe
 from mag2.training.recipes.model_recipe import ModelRecipe
 from mag2.training.tables import ModelInputs, Row
 from mag2.training.target import Target
@@ -66,9 +67,10 @@ class Request:
         """How a row is really trained on a dataset, with everything that the call changes."""
         recipe = row.recipe_for(Target(dataset.name, dataset.target))
         if self.small:
-            recipe = recipe.narrowed()
-        # Simulated videos are short, and so are trainings on them.
-        epochs = SIMULATED_EPOCHS if self.epochs is None and dataset.simulated else self.epochs
+            recipe = first_look_recipe(dataset.name, recipe)
+        # What needs no download is small, and so are trainings on it.
+        short = dataset.simulated or isinstance(self.providers[dataset.name], ShippedProvider)
+        epochs = EPOCHS_OF.get(dataset.name, SIMULATED_EPOCHS) if self.epochs is None and short else self.epochs
         if epochs is not None:
             recipe = recipe.with_epochs(epochs)
         if self.small or dataset.simulated or self.clips is not None:

@@ -43,7 +43,7 @@ class ModelInputs:
     """What a row's model is built for.
 
     Attributes:
-        sport: a key of `mag2.vocabulary.ACTIONS`. widths: of the features, by modality.
+        sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`. widths: of the features, by modality.
         small: build a narrow model, for a first look on a few cores; otherwise one of the size of its paper.
         control: what to take away from the guidance of the row, one of `mag2.texts.CONTROLS`; None for nothing.
         encoder: the text encoder, "shipped" or a name that `TextFeatures.load` knows.
@@ -145,7 +145,8 @@ class Table:
         name: of its files. title: of its page.
         rows: what is compared.
         targets: dataset -> the names of the targets that are trained unless others are requested.
-        metrics: what the page shows.
+        simulated: the same where neither data nor datasets are requested; `targets`, simulated, by default.
+        seeds: those of that call unless others are requested. metrics: what the page shows.
         facts: makes a part of the page that no training changes; None for no such part.
     """
 
@@ -155,6 +156,8 @@ class Table:
     targets: Mapping[str, tuple[str, ...]]
     metrics: tuple[str, ...] = ("spearman", "mse")
     facts: Callable[[], str] | None = None
+    simulated: Mapping[str, tuple[str, ...]] | None = None
+    seeds: tuple[int, ...] = (0,)
 
     def __repr__(self) -> str:
         return f"Table({self.title!r}, rows {', '.join(row.heading.key for row in self.rows)})"

@@ -14,9 +14,10 @@ from mag2.data import Dataset
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.training.cells import Cell
 from mag2.training.data_source import describe_source
-from mag2.training.dataset_providers import DatasetProvider
+from mag2.training.dataset_providers import DatasetProvider, ShippedProvider, SimulationProvider
 from mag2.training.history import Epoch, History
 from mag2.training.recipe import Recipe
+from mag2.training.report import REAL_PROGRAMMES
 from mag2.training.request import Request
 from mag2.training.run import Run
 from mag2.training.stages import train
@@ -88,6 +89,7 @@ class CellTraining:
             "texts": self.request.encoders[cell.target.dataset],
             "top1": getattr(provider, "top1", None) if VISION_LANGUAGE in row.needs else None,
             "data": _data(dataset, provider),
+            "note": _note(provider),
             "fingerprint": dataset.fingerprint,
         }
 
@@ -123,9 +125,19 @@ def _measured(epoch: Epoch) -> dict[str, float]:
     return {name: getattr(epoch, name) for name in ("epoch", "spearman", "mse", "rl2")}
 
 
+def _note(provider: DatasetProvider) -> str:
+    """What a page says of the data beside that."""
+    return provider.spec.shipped_note if isinstance(provider, ShippedProvider) else ""
+
+
 def _data(dataset: Dataset, provider: DatasetProvider) -> str:
     """The data of a number, in the words that stand beside it."""
+    if isinstance(provider, ShippedProvider):
+        return f"{dataset.name}: {provider.spec.shipped}"
     if not dataset.simulated:
         return dataset.name
+    programmes = getattr(provider.spec, "programmes_of", None)
+    if programmes is not None and isinstance(provider, SimulationProvider):
+        return f"{programmes}{REAL_PROGRAMMES}"
     real = getattr(provider, "labels", None) is not None
     return f"{dataset.name} scores, simulated features" if real else f"simulated {dataset.name}"

@@ -23,6 +23,6 @@ def most_alike(dataset: str, known: Iterable[str]) -> tuple[str, str]:
     known = list(known)
     if dataset in known:
         return dataset, ""
-    skating = dataset in DATASETS and DATASETS[dataset].sport == "figure_skating"
+    skating = dataset in DATASETS and DATASETS[dataset].sport.startswith("figure_skating")
     like = "Fis-V" if skating and "Fis-V" in known else "RG"
     return like, f"as {like}, since no script has this dataset: {WHY[like]}"
