@@ -7,12 +7,9 @@ from torch import nn
 
 from mag2 import MLAVL, TextFeatures, load_trained
 from mag2.baselines import GDLT
-from mag2.data import simulate
+from mag2.data import read_isu, simulate
 from mag2.data.drawing import draw_world, text_directions
-from mag2.data.features import ClipFeatures
-from mag2.data.labels import Example
-from mag2.data.performances import assemble
-from mag2.programmes import SCALES, TEST_COMPETITIONS, ElementTexts, read_performances, train_and_test
+from mag2.programmes import TEST_COMPETITIONS, read_performances, train_and_test
 from mag2.scoring.conformal import half_width
 from mag2.training import Recipe, Run, fit
 
@@ -72,26 +69,12 @@ def test_occlusion_finds_the_clip_whose_execution_was_planted_bad(tmp_path, name
     assert found["occlusion"] >= enough
 
 
-@pytest.fixture(scope="module")
-def programmes():
+def test_intervals_of_real_programmes_hold_what_they_claim(tmp_path):
     """Real programmes and real TES; a clip is an executed element, its feature the words of it."""
-    words, (train, test) = ElementTexts.load(), train_and_test(read_performances())
-    features = ClipFeatures.stack([words.clips(each).numpy() for each in (*train, *test)])
-    examples = [[Example(each.id, each.label("TES"), each.id) for each in split] for split in (train, test)]
-    dataset = assemble(
-        "ISU",
-        "TES",
-        scale=SCALES["TES"],
-        clips=14,
-        train=examples[0],
-        test=examples[1],
-        features={"visual": features},
-    )
-    return dataset, [each.competition for each in test]
-
-
-def test_intervals_of_real_programmes_hold_what_they_claim(programmes, tmp_path):
-    dataset, competitions = programmes
+    dataset = read_isu("TES")
+    _, test = train_and_test(read_performances())
+    assert [each.id for each in test] == dataset.test.names
+    competitions = [each.competition for each in test]
     torch.manual_seed(0)
     model = GDLT(in_dim=384, dim=32, n_heads=2)
     fit(model, dataset, Recipe(lr=1e-3, batch=16), Run(epochs=3, folder=tmp_path), keep_model=True)

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from mag2 import load_trained
+from mag2.data import DATASETS
 from mag2.scoring import find_trained
 from mag2.training import command
-from mag2.training.dataset_providers import SIZES, forget_datasets, simulation_provider
+from mag2.training.data_source import describe_source, open_source
+from mag2.training.dataset_providers import SIZES, FolderProvider, forget_datasets, simulation_provider
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = {"train": 16, "test": 8, "length": (6, 10), "clips": 8}
@@ -45,6 +48,7 @@ def run(monkeypatch, capsys, tmp_path):
         ("table2", ["--rows", "4", "--datasets", "FS1000", "--targets", "TES", "--weighted"]),
         ("table5", ["--datasets", "FS1000", "--targets", "TES"]),
         ("logo", ["--rows", "3"]),
+        ("table4", ["--rows", "3", "--datasets", "ISU", "--targets", "TES"]),
     ],
 )
 def test_the_model_of_every_row_comes_back(run, table, options):
@@ -53,13 +57,14 @@ def test_the_model_of_every_row_comes_back(run, table, options):
     assert found
     for folder in found:
         trained = load_trained(folder)
-        test = trained.dataset().test
+        dataset = trained.dataset()
+        test = dataset.test
         own = trained.own_predictions
         assert own.names == tuple(test.names)
         np.testing.assert_allclose(own.score, test.label.numpy() * trained.scale, rtol=1e-5)
         np.testing.assert_allclose(own.predicted, trained.predict(test).numpy(), rtol=1e-4, atol=1e-4)
         assert trained.texts.sport == trained.about["sport"]
-        assert trained.simulated
+        assert trained.simulated == dataset.simulated == ("simulated" in trained.about["data"])
     with (out / "results.csv").open() as file:
         assert len({(line["row"], line["target"]) for line in csv.DictReader(file)}) == len(found)
 
@@ -78,6 +83,18 @@ def test_weights_are_left_out_where_that_is_said(run):
     assert len(list(out.rglob("predictions.csv"))) == 1
     with pytest.raises(ValueError, match="holds no weights"):
         load_trained(out)
+
+
+def test_a_source_is_described_by_plain_values_and_opened_again(tmp_path):
+    features = tmp_path / "elsewhere"
+    simulation_provider("FS1000", **TINY).simulation().write(tmp_path / "data")
+    (tmp_path / "data" / "audio").rename(features)
+    places = (("audio", str(features)),)
+    provider = FolderProvider(DATASETS["FS1000"], tmp_path / "data", 8, places=places)
+    source = json.loads(json.dumps(describe_source(provider, {})))
+    assert open_source(source, "TES").fingerprint == provider.dataset("TES").fingerprint
+    with pytest.raises(ValueError, match="does not know the provider 'Path'"):
+        open_source({"provider": "Path"}, "TES")
 
 
 def test_data_that_have_moved_are_read_where_they_lie_now(run, tmp_path):

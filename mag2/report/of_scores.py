@@ -97,8 +97,8 @@ def _scored(plain: dict[str, Any]) -> Scored:
     truth = plain.get("truth") or {}
     interval = plain["interval"]
     if interval is not None:
-        known: dict[str, Any] = {key: math.nan if value is None else value for key, value in interval.items()}
-        interval = Interval(**known)
+        values: dict[str, Any] = {key: math.nan if value is None else value for key, value in interval.items()}
+        interval = Interval(**values)
     scores = Scores(
         **{
             **{key: value for key, value in plain.items() if key != "truth"},
