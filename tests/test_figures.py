@@ -43,7 +43,23 @@ def run_table(table, out, *arguments):
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "table4"
-    arguments = ["--rows", "1", "10", "11", "--targets", "TES", "--epochs", "2", "--seeds", "0", "1", "--record", "1"]
+    arguments = [
+        "--datasets",
+        "FS1000",
+        "--rows",
+        "1",
+        "10",
+        "11",
+        "--targets",
+        "TES",
+        "--epochs",
+        "2",
+        "--seeds",
+        "0",
+        "1",
+        "--record",
+        "1",
+    ]
     return run_table("table4", out, *arguments)
 
 

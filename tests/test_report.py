@@ -65,7 +65,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "table4"
-    return run_table("table4", out, "--rows", "1", "10", "11", "--seeds", "0", "1", *BASE)
+    return run_table("table4", out, "--datasets", "FS1000", "--rows", "1", "10", "11", "--seeds", "0", "1", *BASE)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,9 @@ def protocols_of(run: RunFolder, metric: str | None = None) -> list[str]:
 def notes_of(run: RunFolder) -> list[str]:
     """What must be said of the numbers that the tables show."""
     shown = ((protocol, metric) for metric in run.metrics for protocol in protocols_of(run, metric))
-    return list(dict.fromkeys(f"{SHORT[each[0]].capitalize()}: {NOTES[each]}" for each in shown if each in NOTES))
+    return list(
+        dict.fromkeys(f"{METRICS[each[1]][0]}, {SHORT[each[0]]}: {NOTES[each]}" for each in shown if each in NOTES)
+    )
 
 
 def measure_tables(run: RunFolder) -> list[SortableTable]:
