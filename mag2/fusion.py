@@ -48,7 +48,7 @@ class AudioVisualFusion(nn.Module):
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """Fuse; `clip_mask` (B, T) is True where a clip is real."""
         visual, audio = _checked_pair(visual, audio, clip_mask)
-        return self.decoder(visual, audio, **_masks(clip_mask)) + self.clip_wise(visual, audio)
+        return self.decoder(visual, audio, **_masks(clip_mask)) + self.clip_wise(visual, audio, clip_mask)
 
 
 class ClipWiseFusion(nn.Module):
@@ -61,9 +61,9 @@ class ClipWiseFusion(nn.Module):
         super().__init__()
         self.mix = TokenProjection(2 * dim, dim)
 
-    def forward(self, visual: Tensor, audio: Tensor) -> Tensor:
+    def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
         """(B, T, d) and (B, T, d) -> (B, T, d)."""
-        return self.mix(torch.cat([visual, audio], dim=-1))
+        return self.mix(torch.cat([visual, audio], dim=-1), clip_mask)
 
 
 class DecoderFusion(nn.Module):

@@ -36,7 +36,12 @@ def mlavl_loss(
 
     Returns:
         A dict of scalars: mse, triplet/<set>, agreement/<branch>, and total, their sum.
+
+    Raises:
+        ValueError: label is not (B,); (B, 1) would otherwise broadcast to (B, B).
     """
+    if label.shape != output["score"].shape:
+        raise ValueError(f"label is {tuple(label.shape)}; give one number per video, {tuple(output['score'].shape)}")
     terms = {"mse": mse_weight * F.mse_loss(output["score"], label)}
     for branch in ("audio_visual", "visual"):
         grades, queries = output[f"grades_{branch}"], output[f"queries_{branch}"]

@@ -11,9 +11,10 @@ class TokenProjection(nn.Module):
     """Two point-wise linear maps with BatchNorm: c -> c/2, BN, ReLU, c/2 -> d, BN (released code).
 
     The released code writes the maps as 1x1 convolutions over time; a linear map over the last axis is the same
-    thing without the transposes. BatchNorm takes its statistics over every token of the batch.
+    thing without the transposes. BatchNorm takes its statistics over every token of the batch; with a mask over the
+    real ones alone, so that padding changes nothing in training either.
 
-    Shapes: (..., c) -> (..., d).
+    Shapes: tokens (..., c), mask (...), True where a token is real; returns (..., d), zeros where training masks.
 
     Args:
         in_dim: c, the width of the features.
@@ -33,8 +34,11 @@ class TokenProjection(nn.Module):
         self.expand = linear(hidden, dim)
         self.expand_norm = nn.BatchNorm1d(dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Project (..., c) to (..., d)."""
+        if mask is not None and self.training:
+            real = self.forward(tokens[mask])
+            return real.new_zeros(*mask.shape, self.dim).masked_scatter(mask[..., None], real)
         if tokens.shape[-1] != self.in_dim:
             raise ValueError(f"this projection takes features {self.in_dim} wide, got {tuple(tokens.shape)}")
         rows = tokens.reshape(-1, self.in_dim)

@@ -19,6 +19,12 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request):
+    """The CPU, and the GPU where there is one."""
+    return request.param
+
+
 def unaccounted() -> list[str]:
     """Golden files that no test opened, and arrays that none compared, without reason."""
     files = [f"{name} (never opened)" for name in names("*") if name not in opened]

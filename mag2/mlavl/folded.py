@@ -64,8 +64,8 @@ class FoldedMLAVL(Pretrained):
     ) -> dict[str, Tensor]:
         """Score a batch."""
         visual, audio = checked_features(visual, audio, clip_mask, self.sizes)
-        audio = self.context(self.project_audio(audio), clip_mask)
-        visual = self.context(self.project_visual(visual), clip_mask)
+        audio = self.context(self.project_audio(audio, clip_mask), clip_mask)
+        visual = self.context(self.project_visual(visual, clip_mask), clip_mask)
         visual = entered(visual, self.guide_visual(visual, clip_mask=clip_mask), self.sizes)
         audio = entered(audio, self.guide_audio(audio, clip_mask=clip_mask), self.sizes)
         fused = self.fusion(visual, audio, clip_mask)

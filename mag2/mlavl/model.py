@@ -136,8 +136,8 @@ class MLAVL(Pretrained):
         if weighted and self.sizes["guidance"] != "graph":
             raise ValueError(f"edge_weight is for the graph; this model's guidance is {self.sizes['guidance']!r}")
         guide_audio = self.guide_visual if self.guide_audio is None else self.guide_audio
-        visual = self.context(self.project_visual(visual), clip_mask)
-        audio = self.context(self.project_audio(audio), clip_mask)
+        visual = self.context(self.project_visual(visual, clip_mask), clip_mask)
+        audio = self.context(self.project_audio(audio, clip_mask), clip_mask)
         guided_visual = self.guide_visual(visual, visual_texts, clip_mask=clip_mask, **weighted)
         guided_audio = guide_audio(audio, graph_texts, clip_mask=clip_mask, **weighted)
         visual, audio = entered(visual, guided_visual, self.sizes), entered(audio, guided_audio, self.sizes)
