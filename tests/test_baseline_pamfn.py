@@ -117,14 +117,6 @@ def clips(batch: int = 5, length: int = 9, **kwargs):
     return [torch.randn(batch, length, width, generator=generator, **kwargs) for width in (6, 4, 5)]
 
 
-def test_a_score_does_not_depend_on_its_batch():
-    model = small().eval()
-    together = model(*clips())["score"]
-    alone = torch.cat([model(*(x[i : i + 1] for x in clips()))["score"] for i in range(5)])
-    torch.testing.assert_close(together, alone)
-    assert ((together >= 0) & (together <= 1)).all()
-
-
 def test_evaluation_is_deterministic_unless_released():
     ours, theirs = small().eval(), small(released=True).eval()
     assert torch.equal(ours(*clips())["score"], ours(*clips())["score"])
@@ -264,10 +256,6 @@ def test_defaults_are_the_released_rates():
     assert (rates["feature_dropout"], rates["fc.0"], rates["fc.4"]) == (0.5, 0.0, 0.5)
     assert model.tau == 10
     assert model.stage1.s_fusion.fusion_s.n_heads == model.stage1.f_fusion.fusion_f.n_heads == 1
-
-
-def test_double_follows_the_input():
-    assert small().double().eval()(*clips(dtype=torch.float64))["score"].dtype == torch.float64
 
 
 @pytest.mark.parametrize(
