@@ -1,15 +1,40 @@
-"""A model of your own, guided in two lines: trained for three steps, saved, loaded into another one, and detached.
+"""A model of your own, guided in two lines: trained, saved, loaded into another one, and detached.
 
 python examples/quickstart.py
+
+Prints each step. Where matplotlib is installed it also draws the loss and the scores with and without the guide into
+runs/quickstart.png (`--figure`). The clips are random numbers: it shows the calls, and
+measures nothing.
 """
 
+import argparse
+import sys
 import tempfile
+from pathlib import Path
 
-import torch
-from torch import nn
-from torch.nn import functional as F
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--steps", type=int, default=3, help="steps of training (3)")
+FIGURE = Path("runs/quickstart.png")
+parser.add_argument("--figure", type=Path, default=FIGURE, metavar="FILE", help=f"where the figure goes ({FIGURE})")
+options = parser.parse_args()
+if options.steps < 1:
+    parser.exit(2, f"{parser.prog}: error: --steps is {options.steps}; give 1 or more\n")
 
-from mag2 import ActionGraphGuidance, TextFeatures, attach, attached, detach, load_plugin, save_plugin
+# After the options: --help need not wait for torch.
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from mag2 import (  # noqa: E402
+    ActionGraphGuidance,
+    TextFeatures,
+    attach,
+    attached,
+    detach,
+    disabled,
+    load_plugin,
+    save_plugin,
+)
 
 
 class Scorer(nn.Module):
@@ -35,13 +60,15 @@ guide = ActionGraphGuidance(32, TextFeatures.for_sport("figure_skating").visual)
 attach(model, guide, at="encoder", freeze=True)
 print("attached:", attached(model))
 
-optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
-for step in range(3):
+optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2, foreach=False)
+losses = []
+for step in range(options.steps):
     loss = F.mse_loss(model(clips), labels)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    print(f"step {step}: loss {loss.item():.4f}")
+    losses.append(loss.item())
+    print(f"step {step}: loss {losses[-1]:.4f}")
 
 model.eval()
 with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -50,7 +77,37 @@ with tempfile.TemporaryDirectory() as folder, torch.no_grad():
     fresh.load_state_dict(own)  # your checkpoint
     load_plugin(fresh, folder)
     print("loaded into a fresh model, outputs equal:", torch.equal(fresh(clips), model(clips)))
+    guided = model(clips)
+    with disabled(model):
+        plain = model(clips)
 
 detach(model)
 back = model.state_dict()
 print("detached, weights as before:", all(torch.equal(back[key], own[key]) for key in back), list(back) == list(own))
+
+
+def draw(file: Path) -> None:
+    """The loss of each step, and each performance's score without and with the guide beside its label."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot(range(len(losses)), losses, marker="o")
+    left.set(xlabel="step", ylabel="loss", title="Training the guide alone")
+    right.scatter(labels, plain, label="your model")
+    right.scatter(labels, guided, label="guided")
+    right.set(xlabel="label (random)", ylabel="score", title="Simulated clips")
+    right.legend()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+
+
+try:
+    draw(options.figure)
+    print("drawn:", options.figure)
+except ImportError:
+    print("no figure: pip install matplotlib to draw one")
+except OSError as error:
+    sys.exit(f"quickstart.py: error: {options.figure} cannot be written ({error.strerror}); give another --figure")
