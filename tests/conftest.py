@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.golden import names, opened
+from tests.golden import compared, golden, names, opened
 
 # Arrays that no test compares, by file, and why. Anything else that is left over fails a run of the whole suite.
 UNCOMPARED: dict[str, list[str]] = {}
@@ -37,6 +37,14 @@ def unaccounted() -> list[str]:
     return files + arrays
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """Of pytest-xdist: add what a process compared to what the others did."""
+    for name, keys in getattr(node, "workeroutput", {}).get("compared", {}).items():
+        golden(name)
+        compared.setdefault(name, set()).update(keys)
+
+
 def whole_suite(config: pytest.Config) -> bool:
     marked = config.option.markexpr != "not slow"  # as pyproject.toml has it
     chosen = config.option.keyword or marked or config.option.collectonly
@@ -45,6 +53,9 @@ def whole_suite(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workeroutput"):  # one process of several: the account is the first one's
+        session.config.workeroutput["compared"] = {name: sorted(compared.get(name, ())) for name in opened}
+        return
     if exitstatus == 0 and whole_suite(session.config) and unaccounted():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
