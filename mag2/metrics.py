@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 __all__ = ["fisher_average", "mse", "relative_l2", "spearman"]
 
@@ -19,6 +18,8 @@ def spearman(prediction: ArrayLike, label: ArrayLike) -> float:
     prediction, label = _pair(prediction, label)
     if np.ptp(prediction) == 0 or np.ptp(label) == 0:
         return math.nan
+    from scipy import stats  # half a second, which each process of a grid would pay at its start
+
     return float(stats.spearmanr(prediction, label).statistic)
 
 

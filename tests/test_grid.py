@@ -83,15 +83,17 @@ def work_or_die(cell, folder, tick):
 
 
 def test_a_process_that_is_killed_fails_its_own_cell_alone(tmp_path):
-    outcomes = {o.cell: o.error for o in run_grid(CELLS, work_or_die, tmp_path, workers=2)}
-    assert set(outcomes) == set(CELLS)
+    cells = CELLS[1:5]  # two that die, between two that do not
+    outcomes = {o.cell: o.error for o in run_grid(cells, work_or_die, tmp_path, workers=2)}
+    assert set(outcomes) == set(cells)
     for cell, error in outcomes.items():
         assert error == ("its process was killed, for want of memory perhaps" if cell.row == "bad" else None)
 
 
 def work_long(cell, folder, tick):
     (folder / "began").write_text("")
-    time.sleep(0.2 if cell.seed else 60)
+    time.sleep(0.2 if cell.seed else 20)
+    (folder / "ended").write_text("")
     return {"spearman": 0.5}
 
 
@@ -101,12 +103,11 @@ def test_a_caller_that_stops_early_leaves_no_training_behind(tmp_path):
     assert next(running).error is None
     workers = [process.pid for process in multiprocessing.active_children() if process not in before]
     assert len(workers) == 2
-    started = time.monotonic()
     running.close()
     for pid in workers:  # the system knows; which thread reaps a process is a race
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert time.monotonic() - started < 30
+    assert len(list(tmp_path.rglob("ended"))) == 1, "it waited for a training instead of stopping it"
 
 
 def test_a_cluster_without_ray_says_what_to_install(tmp_path, monkeypatch):

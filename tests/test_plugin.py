@@ -3,7 +3,6 @@
 import copy
 import io
 import pickle
-import socket
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 
@@ -497,36 +496,6 @@ def test_functional_call_reaches_the_base_and_the_guide():
     model(clips()).square().sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad)
-
-
-def _one_of_two(rank, port, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.manual_seed(rank)
-    model = attach(Scorer(), guide(dropout=0.0), at="encoder", start="identity")
-    parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
-    optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1)
-    for step in range(3):  # the second step raises where a parameter got no gradient in the first
-        optimizer.zero_grad()
-        parallel(clips() + rank + step).square().mean().backward()
-        optimizer.step()
-    assert len(attached(parallel)) == 1
-    with disabled(parallel), torch.no_grad():
-        parallel(clips())
-    learned = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    torch.save((learned, [p.grad is not None for p in model.parameters()]), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_learn_the_same_and_leave_no_parameter_unused(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
-    (first, used), (second, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert all(used)
-    torch.testing.assert_close(first, second)
-    assert any(map(is_plugs, first))
 
 
 # --- one plain sentence ---

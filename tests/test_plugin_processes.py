@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from mag2 import attach, attached, detach, load_plugin, save_plugin
-from tests.test_plugin import DIM, clips, guide
+from mag2 import attach, attached, detach, disabled, load_plugin, save_plugin
+from tests.test_plugin import DIM, Scorer, clips, guide, is_plugs
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 STEPS = 3
@@ -209,7 +209,28 @@ def nothing_is_attached_inside_fsdp(rank, folder):
             refused(lambda part=part, at=at: attach(part, guide(), at=at), "counts parameters when it is made")
 
 
+def processes_that_start_apart_learn_the_same_and_leave_no_parameter_unused(rank, folder):
+    torch.manual_seed(rank)
+    model = attach(Scorer(), guide(dropout=0.0), at="encoder", start="identity")
+    parallel = nn.parallel.DistributedDataParallel(model, find_unused_parameters=False)
+    optimizer = torch.optim.SGD(parallel.parameters(), lr=0.1)
+    for step in range(STEPS):  # the second step raises where a parameter got no gradient in the first
+        optimizer.zero_grad()
+        parallel(clips() + rank + step).square().mean().backward()
+        optimizer.step()
+    assert len(attached(parallel)) == 1
+    with disabled(parallel), torch.no_grad():
+        parallel(clips())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert any(map(is_plugs, dict(model.named_parameters())))
+    learned = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    both = [torch.empty_like(learned) for _ in range(2)]
+    torch.distributed.all_gather(both, learned)
+    torch.testing.assert_close(both[0], both[1])
+
+
 CHECKS = [
+    processes_that_start_apart_learn_the_same_and_leave_no_parameter_unused,
     ddp_trains_guides_of_modules_and_of_containers_alike,
     ddp_saves_once_and_loads_into_the_bare_model,
     the_inside_of_ddp_is_refused,

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -267,23 +266,35 @@ def test_results_of_other_settings_are_not_mixed(run, tmp_path):
     assert "holds results with epochs 1, this run has 2; give another --out" in err
 
 
-def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path):
+# The real script on the tiny simulation; it dies as the first epoch of row 10 is measured, before its checkpoint.
+KILLED = """
+import os, runpy, signal, sys
+from mag2.training.checkpoint import Checkpoint
+from mag2.training.dataset_providers import SIZES
+script, tiny, sys.argv = sys.argv[1], eval(sys.argv[2]), sys.argv[1:2] + sys.argv[3:]
+SIZES.update(tiny)
+save = Checkpoint.save
+def save_or_die(self, *state):
+    save(self, *state)
+    if "row-10" in self.run.folder.parts:
+        os.kill(os.getpid(), signal.SIGKILL)
+Checkpoint.save = save_or_die
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(run, tmp_path):
     """The real script, killed without warning in mid-training, then run again."""
     arguments = [*ONE, "--rows", "1", "10", "--epochs", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    base = [sys.executable, str(SCRIPT), *arguments]
-    killed = subprocess.Popen([*base, "--out", str(tmp_path / "killed")], env=environment, stderr=subprocess.PIPE)
-    progress = tmp_path / "killed" / "cells" / "row-10" / "FS1000" / "TES" / "seed-0" / "metrics.jsonl"
-    for _ in range(2400):
-        if progress.is_file() or killed.poll() is not None:
-            break
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    again = subprocess.run([*base, "--out", str(tmp_path / "killed")], env=environment, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "1 of 2 trainings are done already" in again.stderr
-    whole = subprocess.run([*base, "--out", str(tmp_path / "whole")], env=environment, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+    base = [sys.executable, "-c", KILLED, str(SCRIPT), repr(TINY), *arguments, "--out", str(tmp_path / "killed")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent)}
+    killed = subprocess.run(base, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    cell = tmp_path / "killed" / "cells" / "row-10" / "FS1000" / "TES" / "seed-0"
+    assert len((cell / "metrics.jsonl").read_text().splitlines()) == 1
+    assert not (cell / "result.json").exists()
+    status, _, err = run(*arguments, "--out", tmp_path / "killed")
+    assert status == 0, err
+    assert "1 of 2 trainings are done already" in err
+    assert run(*arguments, "--out", tmp_path / "whole")[0] == 0
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
