@@ -274,8 +274,8 @@ from mag2.training.dataset_providers import SIZES
 script, tiny, sys.argv = sys.argv[1], eval(sys.argv[2]), sys.argv[1:2] + sys.argv[3:]
 SIZES.update(tiny)
 save = Checkpoint.save
-def save_or_die(self, *state, **options):
-    save(self, *state, **options)
+def save_or_die(self, *state, **how):
+    save(self, *state, **how)
     if "row-10" in self.run.folder.parts:
         os.kill(os.getpid(), signal.SIGKILL)
 Checkpoint.save = save_or_die
