@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The three folders as the one package that they install as, by links: mypy then sees through every import.
 TYPES := build/types
 
-.PHONY: table4 tables test lint clean
+.PHONY: table4 tables test lint docs types clean
 
 table4: $(VENV)/.installed
 	$(BIN)/python examples/table4.py
@@ -16,14 +16,21 @@ tables: $(VENV)/.installed
 test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The pages, in build/site. A warning is an error.
+docs: $(VENV)/.docs types
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html"
+
+types:
 	@rm -rf $(TYPES) && mkdir -p $(TYPES)/mag2
 	@for each in $$(ls mag2) adapters baselines; do \
 	  if [ -e mag2/$$each ]; then ln -s ../../../mag2/$$each $(TYPES)/mag2/; else ln -s ../../../$$each $(TYPES)/mag2/; fi; \
 	done
-	$(BIN)/mypy
 
 # Installed in place, so that an edit needs no second install; made anew when the metadata change. The tables need less
 # than the tests, and so wait less.
@@ -31,11 +38,15 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit('mag2 needs Python 3.10 or newer, this is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[figures]"
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[figures]"
 	touch $@
 
 $(VENV)/.ready: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[test,figures,video]"
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[test,figures,report,video]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 clean:

@@ -7,6 +7,8 @@ from mag2.guidance import ActionGraphGuidance
 from mag2.plugin import attach
 from mag2.texts import TextFeatures
 
+__all__ = ["with_mag2", "with_texts"]
+
 
 def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
     """The "+Texts" of Table 4: the projected grade texts, as many as the model has prototypes, replace them.

@@ -7,6 +7,8 @@ from mag2.guidance import ActionGraphGuidance
 from mag2.plugin import attach
 from mag2.texts import TextFeatures
 
+__all__ = ["with_mag2", "with_texts"]
+
 # Texts have no order in time, and the released code would overwrite them with noise.
 # `query_positions` is ours; the authors' class has a text `pe`.
 PLAIN_QUERIES = {

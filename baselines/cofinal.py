@@ -1,7 +1,7 @@
 """CoFInAl (Zhou et al., "Enhancing Action Quality Assessment with Coarse-to-Fine Instruction Alignment", 2024)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,15 @@ FINE_CLASSES = 100
 FINE_HEADS = 4
 """Heads of the attention over grades: what reproduces the released numbers, with `n_head` 1 elsewhere."""
 
-COARSE_WEIGHTS = {
+N_GRADES = 4
+
+COARSE_WEIGHTS: dict[int, Sequence[Sequence[float]]] = {
     2: ((0.1, 0.2, 0.8, 1.0), (1.0, 1.0, -1.0, -1.0)),
     3: ((-1.0, -0.8, 0.8, 1.0), (1.0, 0.8, -0.8, -1.0)),
 }
 """What each grade is worth, worst grade first: for the coarse score, and for the reversed one."""
+
+CoarseWeights = int | Sequence[Sequence[float]]
 
 
 class CoFInAl(GradeDecoder):
@@ -53,8 +57,9 @@ class CoFInAl(GradeDecoder):
         n_encoder, n_decoder: layers; 1 and 2, as released.
         dropout: in the transformer's layers; 0.3, the recipe that the MLAVL paper trains with.
         fine_dropout: on the weights of the attention over grades; 0.3 (released, fixed there).
-        coarse_weights: which released set of W_n, 3 or 2 (``activate_regular_restrictions``); the numbers of
-            other settings are in no source at hand. Released: 2 for Ball and Hoop, 3 for the others.
+        coarse_weights: which released set of W_n, 3 or 2 (``activate_regular_restrictions``), or two lists of four
+            numbers, W_n and the reversed W_n. Released: 2 for Ball and Hoop, 3 for the others. The released code has
+            settings 0 and 1 too; no script uses them and their numbers are in no source at hand: give them as lists.
         reversed_branch: False gives the released variant called ``cofinal_2``.
         loss_align: how the triplet loss names its classes, as released: 0 and 1 by grade (the same loss), 2
             gives every decoded grade of every video a class of its own.
@@ -84,7 +89,7 @@ class CoFInAl(GradeDecoder):
         n_decoder: int = 2,
         dropout: float = 0.3,
         fine_dropout: float = 0.3,
-        coarse_weights: int = 3,
+        coarse_weights: CoarseWeights = 3,
         reversed_branch: bool = True,
         loss_align: int = 1,
         alpha: float = 1.0,
@@ -93,31 +98,30 @@ class CoFInAl(GradeDecoder):
         released: bool = False,
     ):
         arguments = arguments_of(locals())
-        if coarse_weights not in COARSE_WEIGHTS:
-            raise ValueError(f"coarse_weights is {coarse_weights}; the known released settings are 2 and 3")
+        if not isinstance(coarse_weights, int):  # lists, as the configuration is saved in JSON
+            coarse_weights = arguments["coarse_weights"] = [[float(w) for w in side] for side in coarse_weights]
         if loss_align not in (0, 1, 2):
             raise ValueError(f"loss_align is {loss_align}; give 0, 1 or 2")
         if dim % FINE_HEADS:
             raise ValueError(f"dim is {dim}; give a multiple of {FINE_HEADS}, the heads of the fine attention")
-        values, reversed_values = COARSE_WEIGHTS[coarse_weights]
-        n_grades = len(values)
+        values, reversed_values = _coarse_values(coarse_weights)
         super().__init__(
             in_dim=in_dim,
             dim=dim,
             n_heads=n_heads,
             n_encoder=n_encoder,
             n_decoder=n_decoder,
-            n_grades=n_grades,
+            n_grades=N_GRADES,
             dropout=dropout,
         )
         self.arguments = arguments
         if reversed_branch:
-            self.regressor_revert = nn.Linear(dim, n_grades)
+            self.regressor_revert = nn.Linear(dim, N_GRADES)
         # Grades are (B, 4, d): without batch_first the attention runs along B. That is the released leak.
         fine = nn.MultiheadAttention(dim, FINE_HEADS, fine_dropout, batch_first=not released)
         self.regi = nn.ModuleList([fine])
         # The released head has no non-linearity between its two layers.
-        head = nn.Sequential(nn.Flatten(), nn.Linear(n_grades * dim, dim), nn.Linear(dim, FINE_CLASSES))
+        head = nn.Sequential(nn.Flatten(), nn.Linear(N_GRADES * dim, dim), nn.Linear(dim, FINE_CLASSES))
         self.regressori = nn.ModuleList([head])
         self.register_buffer("etf_vec1", equiangular_frame(FINE_CLASSES, etf_seed))
         self.register_buffer("coarse_values", torch.tensor(values), persistent=False)
@@ -209,7 +213,7 @@ class CoFInAl(GradeDecoder):
         *,
         n_head: int = 1,
         dropout: float = 0.3,
-        activate_regular_restrictions: int = 3,
+        activate_regular_restrictions: CoarseWeights = 3,
         alpha: float = 1.0,
         margin: float = 1.0,
         loss_align: int = 1,
@@ -254,6 +258,21 @@ class CoFInAl(GradeDecoder):
         )
         load_strictly(model, weights)
         return model.eval()
+
+
+def _coarse_values(chosen: CoarseWeights) -> Sequence[Sequence[float]]:
+    """W_n and the reversed W_n of a released setting, or as they are given."""
+    if not isinstance(chosen, int):
+        if [len(side) for side in chosen] != [N_GRADES, N_GRADES]:
+            raise ValueError(f"coarse_weights is {chosen}; give 2, 3, or two lists of {N_GRADES} numbers")
+        return chosen
+    if chosen in COARSE_WEIGHTS:
+        return COARSE_WEIGHTS[chosen]
+    unknown = "its numbers are in no source at hand" if chosen in (0, 1) else "there is no such setting"
+    raise ValueError(
+        f"coarse_weights is {chosen} and {unknown}: the known released settings are 2 and 3; others are given as two "
+        f"lists of {N_GRADES} numbers, the weights and the reversed ones"
+    )
 
 
 def _read(grades: Tensor, regressor: nn.Module, values: Tensor) -> Tensor:

@@ -112,6 +112,7 @@ class MBertLate(Pretrained):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion is {fusion!r}; give one of {', '.join(FUSIONS)}")
         self.visual_dim, self.audio_dim, self.max_len = visual_dim, audio_dim, max_len
+        self.max_clips = max_len  # what scores whole videos looks up
         self.n_layers, self.n_joint, self.fusion = n_layers, n_joint, fusion
         self.embed_visual = Embedding(visual_dim, dim, max_len + 1, dropout)
         self.embed_audio = Embedding(audio_dim, dim, max_len + 1, dropout)

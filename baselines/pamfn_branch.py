@@ -14,6 +14,7 @@ from mag2.nn.state_dicts import load_strictly, need, without_prefix
 # Letters of the modalities in released arguments.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
 EMBEDDING = 512  # width between the two maps of the embedding, fixed in the released code
+FEWEST = 4
 
 
 class Stage(nn.Module):
@@ -52,6 +53,8 @@ class ModalityBranch(Pretrained):
     Raises:
         ValueError: an unknown modality; no features of its modality; features of another shape.
     """
+
+    min_clips = FEWEST  # that its three stages can halve
 
     def __init__(
         self,
@@ -95,9 +98,9 @@ class ModalityBranch(Pretrained):
             raise ValueError(f"this branch of PAMFN wants {self.modality} features")
         if clips.dim() == 4:
             clips = clips.mean(dim=2)
-        if clips.dim() != 3 or clips.shape[2] != self.in_dim or clips.shape[1] < 4:
+        if clips.dim() != 3 or clips.shape[2] != self.in_dim or clips.shape[1] < FEWEST:
             raise ValueError(
-                f"the {self.modality} branch wants features (B, T, {self.in_dim}) of at least 4 clips, "
+                f"the {self.modality} branch wants features (B, T, {self.in_dim}) of at least {FEWEST} clips, "
                 f"got {tuple(clips.shape)}"
             )
         outputs = [self.embedding(clips.transpose(1, 2))]

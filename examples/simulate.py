@@ -3,7 +3,7 @@
     python examples/simulate.py runs/simulated-fs1000
     python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
 
-The second command gives the numbers of `python examples/table4.py`: the same data, read from files.
+The second command gives the numbers of `python examples/table4.py --datasets FS1000`: the same data, read from files.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from mag2.data import DATASETS
+from mag2.saving.sentences import one_line
 from mag2.training.dataset_providers import simulation_provider
 
 
@@ -19,7 +20,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
     parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="which to simulate (default FS1000)")
-    parser.add_argument("--variant", choices=("files", "dict"), help="one file a video, or one a modality")
+    parser.add_argument(
+        "--variant",
+        choices=("files", "dict", "K15"),
+        help="one file a video, or one a modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
+    )
     parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
     parser.add_argument("--top1", type=float, help="aligned: vision_language features that name this share of actions")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
@@ -32,7 +37,7 @@ def main() -> int:
         provider = simulation_provider(options.dataset, seed=options.seed, labels=options.labels, top1=options.top1)
         provider.simulation().write(options.folder, options.variant)
     except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
+        parser.exit(2, f"{parser.prog}: error: {one_line(str(error))}\n")
     print(f"Simulated {options.dataset} in {options.folder}; SIMULATED.txt there says what it is.")
     return 0
 

@@ -12,38 +12,34 @@ simulated data CLIP is a small tower that was never trained, and features are an
 import sys
 from functools import partial
 
-from rows import ALL, AUDIO_VISUAL, SMALL, build_mlavl, build_pamfn
+from rows import ALL, AUDIO_VISUAL, build_mlavl, build_pamfn
 from torch import nn
 
 from mag2.baselines import SGN, MBertLate, SkatingMixer
 from mag2.published import table
 from mag2.training.command import main
-from mag2.training.recipe import MBERT_RECIPE, MIXER_RECIPE, MLAVL_RECIPE, PAMFN_RECIPE, SGN_RECIPE
+from mag2.training.recipes import mbert, mixer, mlavl, pamfn, sgn
 from mag2.training.tables import Heading, ModelInputs, Row, Table, published
 from mag2.training.text_cache import load_texts
 
 MODALITIES = {"C3D": "visual", "TF": "visual", "VGGish": "audio", "AST": "audio", "I3D": "flow"}
 ENCODERS = ("BERT", "CLIP")
-SMALL_MIXER = {"dim": SMALL["dim"], "dropout": SMALL["dropout"]}
 
 
 def build_mbert(inputs: ModelInputs) -> nn.Module:
     """M-BERT with late fusion."""
-    size = {**SMALL, "n_layers": 2} if inputs.small else {}
-    return MBertLate(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
+    return MBertLate(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **inputs.settings)
 
 
 def build_mixer(inputs: ModelInputs) -> nn.Module:
     """Skating-Mixer."""
-    size = SMALL_MIXER if inputs.small else {}
-    return SkatingMixer(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **size)
+    return SkatingMixer(visual_dim=inputs.widths["visual"], audio_dim=inputs.widths["audio"], **inputs.settings)
 
 
 def build_sgn(inputs: ModelInputs) -> nn.Module:
     """SGN; its teacher reads the action texts."""
-    size = SMALL if inputs.small else {}
     widths = {"visual_dim": inputs.widths["visual"], "audio_dim": inputs.widths["audio"]}
-    return SGN(inputs.texts().visual, **widths, **size)
+    return SGN(inputs.texts().visual, **widths, **inputs.settings)
 
 
 def build_mlavl_with(inputs: ModelInputs, encoder: str) -> nn.Module:
@@ -53,10 +49,10 @@ def build_mlavl_with(inputs: ModelInputs, encoder: str) -> nn.Module:
 
 
 BUILDS = {
-    "M-BERT (Late)": (build_mbert, MBERT_RECIPE, {}),
-    "MLP-Mixer": (build_mixer, MIXER_RECIPE, {}),
-    "SGN": (build_sgn, SGN_RECIPE, {}),
-    "PAMFN": (build_pamfn, PAMFN_RECIPE, {"stages": 4}),
+    "M-BERT (Late)": (build_mbert, mbert, {}),
+    "MLP-Mixer": (build_mixer, mixer, {}),
+    "SGN": (build_sgn, sgn, {}),
+    "PAMFN": (build_pamfn, pamfn, {"stages": 4}),
 }
 
 
@@ -68,7 +64,7 @@ def made_row(number: int, method: str, features: str) -> Row:
     needs = ALL if "flow" in extractors else AUDIO_VISUAL
     if method == "MLAVL":
         build = partial(build_mlavl_with, encoder=names[-1])
-        return Row(heading, build, MLAVL_RECIPE, needs, extractors=extractors, guided=True)
+        return Row(heading, build, mlavl, needs, extractors=extractors, guided=True)
     build, recipe, more = BUILDS[method]
     return Row(heading, build, recipe, needs, extractors=extractors, **more)
 

@@ -23,7 +23,8 @@ from mag2.alignment import Timeline, clip_text_similarity, name_actions
 from mag2.data import DATASETS, TARGETS, Dataset, simulate
 from mag2.data.raw_features import map_npy
 from mag2.data.simulate import simulatable
-from mag2.vocabulary import ACTIONS
+from mag2.saving.sentences import one_line
+from mag2.vocabulary import actions_of
 
 # A simulation of a size for two cores; the shipped texts are 384 wide, and aligned features are no narrower.
 SIZES = {"train": 8, "test": 24, "length": (40, 60)}
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         out = options.out or Path("runs") / ("timeline" if options.data else "timeline-simulated")
         written = write(timeline, plotted, out)
     except (ValueError, OSError, ImportError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     print(f"{timeline.data}: {int((timeline.action >= 0).sum())} clips of {len(timeline.videos)} videos")
     print(f"named by the best matching of {len(timeline.vocabulary)} actions, {timeline.verdict}")
     print(f"Written: {', '.join(map(str, written))}")
@@ -89,7 +90,7 @@ def name(
         warnings.simplefilter("ignore", UserWarning)  # the command prints its own warning
         return name_actions(
             clip_text_similarity(seen, texts),
-            ACTIONS[DATASETS[dataset.name].sport],
+            actions_of(DATASETS[dataset.name].sport),
             planted=planted,
             clip_mask=mask,
             videos=performances.names,
@@ -110,8 +111,8 @@ def visual_texts(given: str | None, sport: str) -> Tensor:
         rows = torch.from_numpy(map_npy(path).astype("float32"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; save the visual texts (M, D) with numpy.save") from None
-    if rows.dim() != 2 or len(rows) != len(ACTIONS[sport]) or not rows.isfinite().all():
-        raise ValueError(f"{path} wants finite features ({len(ACTIONS[sport])}, D), has shape {tuple(rows.shape)}")
+    if rows.dim() != 2 or len(rows) != len(actions_of(sport)) or not rows.isfinite().all():
+        raise ValueError(f"{path} wants finite features ({len(actions_of(sport))}, D), has shape {tuple(rows.shape)}")
     return rows
 
 
@@ -138,7 +139,7 @@ class _Parser(argparse.ArgumentParser):
     """An error is one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
     def parse_args(self, args=None, namespace=None):
         """Arguments that were checked against each other."""

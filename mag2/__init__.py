@@ -15,6 +15,7 @@ from mag2.plugin import (
     save_plugin,
 )
 from mag2.saving import library_version
+from mag2.scoring import Trained, load_trained
 from mag2.texts import TextFeatures
 
 __version__ = library_version()
@@ -26,12 +27,14 @@ __all__ = [
     "PromptGuidedGrading",
     "SimilarityWeighted",
     "TextFeatures",
+    "Trained",
     "__version__",
     "attach",
     "attached",
     "detach",
     "disabled",
     "load_plugin",
+    "load_trained",
     "print_trainable_parameters",
     "save_plugin",
 ]

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mag2.skating_elements import SKATING_ELEMENTS
+
 # Table 7 of the supplement, in its order: a released text file has its rows in the same order.
 ACTIONS: dict[str, tuple[str, ...]] = {
     "rhythmic_gymnastics": (
@@ -151,6 +153,9 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Vocabularies that are not the paper's. They are used as sports are.
+OTHER_ACTIONS: dict[str, tuple[str, ...]] = {"figure_skating_elements": SKATING_ELEMENTS}
+
 # The paper names the six words; the words for 3, 4, 5, 7 and 8 grades (Table 2) are our choice. Those for fewer
 # than six are drawn from the six, so that features of six grades serve a model of fewer.
 GRADE_WORDS: dict[int, tuple[str, ...]] = {
@@ -173,6 +178,7 @@ __all__ = [
     "ACTIONS",
     "AUDIO_TEMPLATES",
     "GRADE_WORDS",
+    "OTHER_ACTIONS",
     "VISUAL_TEMPLATES",
     "Prompts",
     "actions_of",
@@ -215,7 +221,7 @@ def make_prompts(
     """Prompts that read as English: "a video of a back spin", "a music suitable for dance steps".
 
     Args:
-        actions: a sport, a key of `ACTIONS`; or the action terms of one that is not there.
+        actions: a sport, a key of `ACTIONS` or `OTHER_ACTIONS`; or a list of action terms of your own sport.
         grades: N, 3 to 8, 6 in the paper (Table 2); or the grade words, from worst to best.
         visual_template, audio_template: the words before the action; the paper's choice (Table 5).
 
@@ -239,16 +245,17 @@ def make_prompts(
 
 def actions_of(sport: str) -> tuple[str, ...]:
     """The action terms of a sport; ValueError names the sports there are."""
-    if sport not in ACTIONS:
+    known = ACTIONS | OTHER_ACTIONS
+    if sport not in known:
         raise ValueError(
-            f"unknown sport {sport!r}; there are {_listed(ACTIONS)}. For another one give its action terms, a list of "
+            f"unknown sport {sport!r}; there are {_listed(known)}. For another one give its action terms, a list of "
             f"texts, to TextFeatures.encode"
         )
-    return ACTIONS[sport]
+    return known[sport]
 
 
 def checked_terms(terms: Sequence[str], what: str, most: int) -> tuple[str, ...]:
-    """A list of action terms or grade words, as it can be used: two or more, of a few words each, none twice.
+    """The action terms or grade words, checked: two or more, of a few words each, none twice.
 
     Args:
         terms: the list. what: what they are called in errors. most: how many there may be.

@@ -277,14 +277,28 @@ def test_a_checkpoint_that_does_not_fit_is_named_key_by_key():
         CoFInAl.from_released({k: v for k, v in weights.items() if "encoder" not in k})
 
 
+def test_coarse_weights_that_are_given_are_those_of_a_setting(tmp_path):
+    weights = small(coarse_weights=2, released=True).state_dict()
+    lists = ((0.1, 0.2, 0.8, 1.0), (1.0, 1.0, -1.0, -1.0))
+    named, given = (CoFInAl.from_released(weights, activate_regular_restrictions=each) for each in (2, lists))
+    torch.testing.assert_close(given(clips()), named(clips()), rtol=0, atol=0)
+    given.save_pretrained(tmp_path)
+    torch.testing.assert_close(CoFInAl.from_pretrained(tmp_path).eval()(clips()), named(clips()), rtol=0, atol=0)
+
+
 def test_wrong_input_is_answered_with_what_to_give():
     model = small().eval()
     with pytest.raises(ValueError, match=r"give \(videos, clips, 12\)"):
         model(torch.zeros(3, 12, 7))
     with pytest.raises(ValueError, match="one number per video"):
         model.loss(model(clips()), torch.tensor(0.5))
-    with pytest.raises(ValueError, match="the known released settings are 2 and 3"):
-        small(coarse_weights=1)
+    for setting in (0, 1):
+        with pytest.raises(ValueError, match="no source at hand: the known released settings are 2 and 3"):
+            small(coarse_weights=setting)
+    with pytest.raises(ValueError, match="there is no such setting"):
+        small(coarse_weights=7)
+    with pytest.raises(ValueError, match="two lists of 4 numbers"):
+        small(coarse_weights=[[0.0, 1.0], [1.0, 0.0]])
     with pytest.raises(ValueError, match="give 0, 1 or 2"):
         small(loss_align=3)
     with pytest.raises(ValueError, match="give a multiple of 4"):

@@ -29,7 +29,7 @@ def benchmark():
 def quick(benchmark, tmp_path_factory):
     """One round of everything at tiny sizes: what it returned, and the rows of its table."""
     path = tmp_path_factory.mktemp("benchmark") / "runs" / "all.csv"
-    sections = ["layer", "length", "mlavl", "loading", "predict", "bf16"]
+    sections = ["layer", "length", "mlavl", "loading", "epoch", "predict", "bf16"]
     status = benchmark.main(["--quick", "--rounds", "1", "--out", str(path), "--sections", *sections])
     with path.open(newline="", encoding="utf-8") as file:
         return status, list(csv.DictReader(file)), path
@@ -38,7 +38,7 @@ def quick(benchmark, tmp_path_factory):
 def test_every_section_measures_something(quick):
     status, rows, path = quick
     assert status == 0
-    assert {row["section"] for row in rows} == {"layer", "length", "mlavl", "loading", "predict", "bf16"}
+    assert {row["section"] for row in rows} == {"layer", "length", "mlavl", "loading", "epoch", "predict", "bf16"}
     assert all(float(row["value"]) > 0 for row in rows if row["unit"] != "Spearman")
     assert not list(path.parent.glob("*.partial"))
 

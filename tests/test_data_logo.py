@@ -104,7 +104,7 @@ def annotation(value, key=("Open", 0)):
 
 
 def remove(path):
-    return lambda folder: (folder / path).rename(folder / "gone")
+    return lambda folder: (folder / path).rename(folder.with_name("gone"))
 
 
 def array(name, values):

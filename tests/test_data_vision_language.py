@@ -174,6 +174,18 @@ def test_one_file_is_read_as_a_batch_of_one(tmp_path):
             read_clips(tmp_path / name)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_what_is_read_may_be_written_to(tmp_path, dtype):
+    """float32 comes from a read-only memory map: a write to that would end the interpreter."""
+    np.save(tmp_path / "mine.npy", np.ones((5, 4), dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clips = read_clips(tmp_path / "mine.npy")
+    clips.mul_(2)
+    assert (clips == 2).all()
+    assert (np.load(tmp_path / "mine.npy") == 1).all()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

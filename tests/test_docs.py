@@ -23,5 +23,12 @@ def test_every_test_that_the_page_on_released_code_names_exists_once():
         assert len(found) == 1, f"{name} is in {found or 'no file'}"
 
 
+def test_every_layout_of_the_page_on_data_has_its_test():
+    page = (TESTS.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", page)
+    assert len(names) == 5
+    assert all(name in names_in(file or "test_data_layouts.py") for file, name in names)
+
+
 def test_every_case_of_the_training_steps_has_its_cell():
     assert set(re.findall(r"`\[(\w+)\]`", RELEASED)) == set(CASES)

@@ -468,3 +468,24 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "untrained" in printed
     assert 0 <= float(printed.split()[-1]) <= 1
+
+
+def test_what_was_extracted_is_a_dataset_as_the_page_says(tmp_path, monkeypatch, videos):
+    page = (Path(__file__).parents[1] / "docs" / "from-video.md").read_text(encoding="utf-8")
+    code = page.split("```python\n")[2].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    extracted({f"v{number}": videos[number % 3] for number in range(8)}, "data/mine")
+    names = {"scores": range(60, 68)}
+    exec(compile(code, "from-video.md", "exec"), names)
+    dataset = names["dataset"]
+    assert dataset.train.widths == {"visual": 32, "audio": 8}
+    assert sorted(dataset.train.names + dataset.test.names) == [f"v{number}" for number in range(8)]
+    number = dataset.test.names[0]
+    np.testing.assert_array_equal(
+        dataset.test.batch([0], clips=2).visual[0], np.load(f"data/mine/video/{number}.npy")[_middle(number)]
+    )
+
+
+def _middle(name):
+    begin = int(name[1:]) % 3 // 2  # of 2, 3 or 4 clips
+    return slice(begin, begin + 2)

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from mag2 import MLAVL
 from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl, ModalityBranch
 from mag2.mlavl import released_name
+from mag2.training.recipe import Recipe
+from mag2.training.recipes import find_recipe
+from mag2.training.steps import Steps
 from tests.golden import Golden, golden
 
 EXACT = {"rtol": 1e-9, "atol": 0.0}  # of numbers that are measured at every step
@@ -43,6 +46,16 @@ TERMS: dict[str, dict[str, tuple[str, ...]]] = {
 WEIGHED = {"ce/logits1": 0.01, "ce/logits2": 0.01}
 
 
+# Whose recipe each file was made with: model, dataset, target.
+FILES = {
+    "mlavl": ("MLAVL", "FS1000", "TES"),
+    "gdlt": ("GDLT", "RG", "Ball"),
+    "cofinal": ("CoFInAl", "RG", "Clubs"),
+    "cofinal_2": ("CoFInAl", "RG", "Ribbon"),
+    "qtd": ("QTD", "RG", "Ball"),
+    "pamfn_branch": ("PAMFN", "RG", "Ball"),
+    "pamfn_fused": ("PAMFN", "RG", "Ball"),
+}
 KINDS: dict[str, type] = {
     "gdlt": GDLT,
     "cofinal": CoFInAl,
@@ -75,16 +88,21 @@ def without_dropout(model: nn.Module) -> nn.Module:
     return model
 
 
-def make_optimizer(g: Golden, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that `meta.optimizer` describes; PAMFN's mixed head learns at a rate of its own."""
-    settings = {k: v for k, v in g.meta["optimizer"].items() if k not in ("class", "by", "note", "groups")}
-    head = [p for name, p in model.named_parameters() if name.startswith("fc.")]
-    groups = [{"params": model.parameters()}]
-    if "groups" in g.meta["optimizer"]:
-        others = [p for name, p in model.named_parameters() if not name.startswith("fc.")]
-        rates = [group["lr"] for group in g.meta["optimizer"]["groups"]]
-        groups = [{"params": head, "lr": rates[0]}, {"params": others, "lr": rates[1]}]
-    return getattr(torch.optim, g.meta["optimizer"]["class"])(groups, **settings)
+def recipe_of(g: Golden) -> Recipe:
+    """The library's recipe of the system and the dataset that a file was made with, the stage that it is of."""
+    model, dataset, target = FILES[g.meta["model"]]
+    found = find_recipe(model, dataset, target)
+    if g.meta["model"] == "pamfn_branch":
+        assert found.branches is not None
+        return found.branches
+    return found.recipe
+
+
+def library_steps(g: Golden, model: nn.Module) -> Steps:
+    """The library's way to take training steps."""
+    recipe = recipe_of(g)
+    optimizer = recipe.make_optimizer(model)
+    return Steps(model, recipe, optimizer, recipe.make_schedule(optimizer, epochs=100))
 
 
 def pin(g: Golden, model: nn.Module, step: int) -> None:
@@ -107,21 +125,21 @@ def forward(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def steps(g: Golden, model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Train as the released scripts do; what is measured at every step, before its update."""
-    optimizer = make_optimizer(g, model)
+    taken = library_steps(g, model)
     predicted = "coarse" if isinstance(model, CoFInAl) else "score"
     for step, number in enumerate(g.meta["batch_of_step"]):
         batch = {name: x.double() for name, x in g.under(f"in/batch_{number}").items()}
         pin(g, model, step)
         output = forward(model, batch)
         terms = model.loss(output, batch["label"])
-        optimizer.zero_grad()
-        terms["total"].backward()
-        reached = [p.grad for p in model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(reached)
-        if g.meta["clip_grad_norm"] is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), g.meta["clip_grad_norm"])
-        optimizer.step()
+        reached = torch.autograd.grad(terms["total"], learning(model), retain_graph=True, allow_unused=True)
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in reached if gradient is not None])
+        taken.take(terms["total"])
         yield {"loss": terms["total"], "pred": output[predicted], "grad_norm": norm, "terms": terms, "output": output}
+
+
+def learning(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def released_state(g: Golden, model: nn.Module) -> dict[str, Tensor]:
@@ -172,6 +190,26 @@ def test_twelve_training_steps_are_the_released_ones(case):
     without = [key for key, p in model.named_parameters() if p.grad is None]
     assert sorted(without) == sorted(g.meta["params_without_grad"])
     assert not g.uncompared()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_recipe_is_the_optimizer_that_the_released_script_made(case):
+    """Class, rates by parameter, decay, momentum and clipping, as the file says they came out."""
+    g = golden(f"train_{case}")
+    model, theirs = build(g), g.meta["optimizer"]
+    optimizer = recipe_of(g).make_optimizer(model)
+    assert type(optimizer).__name__ == theirs["class"]
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates.keys() == set(learning(model))
+    head = theirs["groups"][0]["lr"] if "groups" in theirs else theirs["lr"]
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert rates[parameter] == pytest.approx(head if name.startswith("fc.") else theirs["lr"], rel=1e-12)
+    told = {name: value for name, value in theirs.items() if name in optimizer.defaults and name != "lr"}
+    assert {"weight_decay"} < set(told)
+    for group in optimizer.param_groups:
+        assert {name: list(v) if isinstance(v := group[name], tuple) else v for name in told} == told
+    assert recipe_of(g).grad_clip == g.meta["clip_grad_norm"]
 
 
 @pytest.mark.parametrize("case", ["cofinal", "cofinal_2"])

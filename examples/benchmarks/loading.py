@@ -2,7 +2,8 @@
 
 The folders are simulated, in the released forms, and are in the page cache: work is compared, not a disk.
 Assumed of the released loaders: a sample loads its own files, averages the views of its clips and cuts its crop; where
-all videos share one pickled dict, a sample loads the whole dict with `numpy.load` and takes its own entry.
+all videos share one pickled dict, a sample loads the whole dict with `numpy.load` and takes its own entry. The visual
+features of FS1000 have 15 views of every clip, as the released ones.
 """
 
 import random
@@ -26,8 +27,8 @@ BATCH = 64
 def run(plan: Plan) -> Iterator[Comparison]:
     """FS1000, Fis-V and RG."""
     skating, gymnastics = (TextFeatures.for_sport(sport) for sport in ("figure_skating", "rhythmic_gymnastics"))
-    sizes = _sizes(plan)
-    yield _compare(plan, simulate(skating, **sizes), lambda at, **kw: read_fs1000(at, "TES", **kw), _own_files)
+    sizes = sizes_of(plan)
+    yield _compare(plan, simulate(skating, **sizes), lambda at, **kw: read_fs1000(at, "TES", **kw), own_files, "K15")
     yield _compare(plan, simulate_fisv(skating, **sizes), lambda at, **kw: read_fisv(at, "TES", **kw), _fisv_dicts)
     # All four apparatuses are written; one is read, with a quarter of the videos.
     many = sizes | {"train": 4 * sizes["train"], "test": 4 * sizes["test"]}
@@ -39,11 +40,13 @@ def run(plan: Plan) -> Iterator[Comparison]:
     )
 
 
-def _compare(plan: Plan, simulation: Simulation, read: Callable[..., Dataset], sample: Callable) -> Comparison:
+def _compare(
+    plan: Plan, simulation: Simulation, read: Callable[..., Dataset], sample: Callable, variant: str | None = None
+) -> Comparison:
     spec = simulation.spec
     clips = plan.sizes.crop or spec.clips
     with tempfile.TemporaryDirectory() as folder:
-        simulation.write(folder)
+        simulation.write(folder, variant)
         started = time.perf_counter()
         dataset = read(folder, clips=clips, flow=None)
         built = time.perf_counter() - started
@@ -55,7 +58,7 @@ def _compare(plan: Plan, simulation: Simulation, read: Callable[..., Dataset], s
                 dataset.train.batch(index, generator)
 
         def released() -> None:
-            samples = _Samples(names, lambda name: sample(Path(folder), name), clips)
+            samples = Samples(names, lambda name: sample(Path(folder), name), clips)
             for _ in DataLoader(samples, BATCH, shuffle=True):
                 pass
 
@@ -72,7 +75,7 @@ def _compare(plan: Plan, simulation: Simulation, read: Callable[..., Dataset], s
     return Comparison(title, rows, (f"{size / 2**20:.0f} MiB of feature files, flow among them and not read",))
 
 
-class _Samples(torch.utils.data.Dataset):
+class Samples(torch.utils.data.Dataset):
     """Samples that are read when they are requested, a random crop of `clips` of each."""
 
     def __init__(self, names: list[str], load: Callable[[str], tuple[np.ndarray, np.ndarray]], clips: int):
@@ -95,7 +98,8 @@ class _Samples(torch.utils.data.Dataset):
         return torch.from_numpy(window)
 
 
-def _own_files(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+def own_files(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Video and audio of one performance of FS1000."""
     return np.load(folder / "video" / f"{name}.npy"), np.load(folder / "audio" / f"{name}.npy")
 
 
@@ -113,7 +117,8 @@ def _entry(file: Path, name: str) -> np.ndarray:
     return videos[name if name in videos else int(name)]
 
 
-def _sizes(plan: Plan) -> dict:
+def sizes_of(plan: Plan) -> dict:
+    """The sizes of a simulated dataset."""
     held_out = max(4, plan.sizes.videos // 10)
     sizes: dict = {"train": plan.sizes.videos, "test": held_out}
     if plan.sizes.crop is not None:

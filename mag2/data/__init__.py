@@ -1,9 +1,11 @@
-"""Performances as batches: ragged clip features, the loaders of released datasets, and the simulator."""
+"""Performances as batches: ragged clip features, your own arrays, released datasets, and the simulator."""
 
+from mag2.data.arrays_spec import ArraysSpec
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.fisv import read_fisv
 from mag2.data.fs1000 import read_fs1000
+from mag2.data.isu import read_isu
 from mag2.data.logo import read_logo
 from mag2.data.performances import Batch, Dataset, Performances
 from mag2.data.pickles import load_pickle
@@ -20,6 +22,7 @@ __all__ = [
     "DATASETS",
     "SCALES",
     "TARGETS",
+    "ArraysSpec",
     "Batch",
     "ClipFeatures",
     "DataError",
@@ -34,6 +37,7 @@ __all__ = [
     "read_clips",
     "read_fisv",
     "read_fs1000",
+    "read_isu",
     "read_logo",
     "read_rg",
     "register",

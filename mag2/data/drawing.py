@@ -16,6 +16,9 @@ N(0, I) noise. How the two qualities become scores depends on the dataset and is
 
 An aligned simulation keeps A_v orthonormal and has a fourth modality, visual clips @ A_v: features in the space of the
 texts e_k, as CLIP's of images are. With noise on that map they name fewer of the planted actions.
+
+Around a real performance (`mag2.data.programme`) actions, their order and q are real, and the chance that the music
+fits an element is the same for all elements of the performance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +31,16 @@ from torch import Tensor
 from mag2.data.features import ClipFeatures
 from mag2.data.simulatable import on_grid
 
-__all__ = ["DrawnPerformance", "World", "draw_performance", "draw_world", "qualities", "render", "text_directions"]
+__all__ = [
+    "DrawnPerformance",
+    "World",
+    "draw_performance",
+    "draw_world",
+    "lay_out",
+    "qualities",
+    "render",
+    "text_directions",
+]
 
 # How closely strength decides what a skater tries and how well the music is met. Set so that technical and
 # component scores correlate by about 0.8 (0.84 in Fis-V).
@@ -111,21 +123,43 @@ def draw_performance(base_value: NDArray, clips: int, rng: np.random.Generator) 
     other = (elements + rng.integers(1, actions, size=n)) % actions
     music = np.where(fit == 1, elements, other)
 
-    # 2 or 3 clips of 40. Rounded down, so that clips are left for transitions.
-    long = np.maximum(1, rng.integers(2, 3, size=n, endpoint=True) * clips // 40)
-    gaps = rng.multinomial(clips - long.sum(), np.full(n + 1, 1 / (n + 1)))
-    element = np.full(clips, -1)
+    return lay_out(elements, music, fit, q, np.arange(n), clips=clips, share=40, rng=rng)
+
+
+def lay_out(
+    actions: NDArray[np.int64],
+    music: NDArray[np.int64],
+    fit: NDArray[np.int64],
+    q: NDArray[np.float64],
+    element: NDArray[np.int64],
+    *,
+    clips: int,
+    share: int,
+    rng: np.random.Generator,
+) -> DrawnPerformance:
+    """Spread n actions in their order over the clips, with transitions between elements.
+
+    Args:
+        actions: what is done (n,). music, fit, q: of each action, as `DrawnPerformance` has them.
+        element: (n,) ascending from 0, the element that each action belongs to.
+        clips: T. share: an action lasts 2 or 3 clips of so many, or one.
+    """
+    n, elements = len(actions), int(element[-1]) + 1
+    # Rounded down, so that clips are left for transitions.
+    long = np.maximum(1, rng.integers(2, 3, size=n, endpoint=True) * clips // share)
+    gaps = rng.multinomial(clips - long.sum(), np.full(elements + 1, 1 / (elements + 1)))
+    shown = np.full(clips, -1)
     begin = 0
     for i in range(n):
-        begin += gaps[i]
-        element[begin : begin + long[i]] = i
+        begin += gaps[element[i]] if i == 0 or element[i] != element[i - 1] else 0
+        shown[begin : begin + long[i]] = i
         begin += long[i]
 
     def by_clip(values: NDArray, transition: float) -> NDArray:
-        return np.append(values, np.asarray(transition, dtype=values.dtype))[element]
+        return np.append(values, np.asarray(transition, dtype=values.dtype))[shown]
 
     return DrawnPerformance(
-        by_clip(elements, -1), by_clip(music, -1), by_clip(fit, -1), by_clip(q, np.nan), elements, q, fit
+        by_clip(actions, -1), by_clip(music, -1), by_clip(fit, -1), by_clip(q, np.nan), actions, q, fit
     )
 
 

@@ -12,7 +12,20 @@ from torch import Tensor
 
 from mag2.data.buffer_pool import BufferPool
 
-__all__ = ["ClipFeatures", "Crops", "FeatureDigest", "concatenated_digest", "spread", "whole_numbers"]
+__all__ = [
+    "MODALITIES",
+    "VISION_LANGUAGE",
+    "ClipFeatures",
+    "Crops",
+    "FeatureDigest",
+    "concatenated_digest",
+    "spread",
+    "whole_numbers",
+]
+
+MODALITIES = ("visual", "audio", "flow")
+# Clips in the space of a text encoder: no model scores them. They give the similarity of clips and action texts.
+VISION_LANGUAGE = "vision_language"
 
 
 class ClipFeatures:
@@ -44,6 +57,7 @@ class ClipFeatures:
         self._data = _shared(data)
         self._begins = offsets[:-1]
         self._digest = digest
+        self._cut_from: tuple[ClipFeatures, int, int] | None = None
         self._pool = BufferPool()
 
     @classmethod
@@ -54,6 +68,30 @@ class ClipFeatures:
         if len(widths) != 1 or len(next(iter(widths))) != 1:
             raise ValueError(f"ClipFeatures.stack wants videos (T_i, D) of one width D, got {sorted(widths)}")
         return cls(np.concatenate(arrays), np.cumsum([0] + [len(array) for array in arrays]))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ClipFeatures"]) -> "ClipFeatures":
+        """The videos of all parts, one part after the other; on the same rows where the parts share them, else copied.
+
+        Raises:
+            ValueError: parts of different width.
+        """
+        if all(part._data is parts[0]._data for part in parts):
+            begins, lengths = (np.concatenate([getattr(p, name) for p in parts]) for name in ("_begins", "lengths"))
+            return parts[0]._view(begins, lengths)
+        return cls.stack([part._rows(video).numpy() for part in parts for video in range(len(part))])
+
+    @staticmethod
+    def joined_digest(first: "ClipFeatures", second: "ClipFeatures") -> str:
+        """The digest of the videos of both, one after the other; read from where it is known already."""
+        if first._cut_from is not None and second._cut_from is not None:
+            (whole, begin, border), (other, begin_second, end) = first._cut_from, second._cut_from
+            if whole is other and (begin, border, end) == (0, begin_second, len(whole)):
+                return whole.digest
+        digest = FeatureDigest()
+        for part in (first, second):
+            part._add_to(digest)
+        return digest.text()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -71,8 +109,7 @@ class ClipFeatures:
         """A hash of every number and every length; equal for equal features, in memory or on disk."""
         if self._digest is None:
             digest = FeatureDigest()
-            for video in range(len(self)):
-                digest.add(self._rows(video).numpy())
+            self._add_to(digest)
             self._digest = digest.text()
         return self._digest
 
@@ -103,7 +140,14 @@ class ClipFeatures:
 
     def part(self, begin: int, end: int) -> "ClipFeatures":
         """The videos from `begin` up to `end`, on the same rows in memory or on disk."""
-        return self._view(self._begins[begin:end], self.lengths[begin:end])
+        view = self._view(self._begins[begin:end], self.lengths[begin:end])
+        view._cut_from = (self, begin, end)
+        return view
+
+    def subset(self, index: NDArray[np.int64]) -> "ClipFeatures":
+        """The videos `index` (m,), in this order, on the same rows in memory or on disk."""
+        _check_videos(index, len(self))
+        return self._view(self._begins[index], self.lengths[index])
 
     def shortened(self, lengths: ArrayLike) -> "ClipFeatures":
         """The same videos, each ending after `lengths` (n,) clips; none may grow."""
@@ -115,8 +159,13 @@ class ClipFeatures:
     def _view(self, begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> "ClipFeatures":
         view = object.__new__(ClipFeatures)
         view._data, view._begins, view.lengths, view._digest = self._data, begins, lengths, None
+        view._cut_from = None
         view._pool = BufferPool()
         return view
+
+    def _add_to(self, digest: "FeatureDigest") -> None:
+        for video in range(len(self)):
+            digest.add(self._rows(video).numpy())
 
     def _rows(self, index: int) -> Tensor:
         return self._data[self._begins[index] : self._begins[index] + self.lengths[index]]

@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, LabelRow, read_rows, require_unique_names, scaled
+from mag2.data.layouts import Layouts
 from mag2.data.performances import Dataset
 from mag2.data.reading import Locations
 from mag2.data.simulatable import ScoreSheet, SimulatableSpec, by_rank, noisy
@@ -96,6 +98,15 @@ class FisV(SimulatableSpec):
     clips = 136
     label_files: ClassVar = {"train": TRAIN, "test": TEST}
     features: ClassVar = {modality: (FILES[modality], FOLDERS[modality]) for modality in FILES}
+    layouts: ClassVar = Layouts(
+        (
+            "train.txt and test.txt beside FISV_{rgb_VST,audio_AST,flow_I3D}.npy or beside video/<number>.npy and "
+            "audio/<number>.npy",
+            "PAMFN's data folder: FISV/train.txt, FISV/test.txt and features/FISV_{rgb_VST,audio_AST,flow_I3D}.npy",
+            "GDLT's, CoFInAl's or QTD's: train.txt, test.txt and swintx_avg_fps25_clip32/<number>.npy, video alone",
+        ),
+        features={modality: (f"../features/{file}",) for modality, file in FILES.items()},
+    )
     length = (120, 150)
     # Of VST, AST and I3D features: the widths at which PAMFN has the parameter totals of its released code.
     widths: ClassVar = {"visual": 1024, "audio": 768, "flow": 1024}
@@ -121,6 +132,13 @@ class FisV(SimulatableSpec):
         """The labelled videos of train and of test."""
         return self._examples(_rows(files["train"]), target), self._examples(_rows(files["test"]), target)
 
+    def require_own(self, files: Mapping[str, Path], target: str) -> None:
+        """Raise DataError unless the label files are those of Fis-V: its videos are numbers."""
+        for examples in self.read_labels(files, target):
+            other = next((example for example in examples if not example.name.isdecimal()), None)
+            if other is not None:
+                raise DataError(f"{other.where} names {other.name!r}: a video of Fis-V is a number")
+
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances, or give each real video a performance that fits its real scores."""
         real = [*self.train, *self.test]
@@ -133,10 +151,15 @@ class FisV(SimulatableSpec):
             return ScoreSheet([str(i + 1) for i in range(len(technical))], scores)
         if (train, len(technical)) != (len(self.train), len(real)):
             raise ValueError(f"the real labels are {len(real)}, {len(self.train)} of them for training: draw as many")
-        columns = min(len(row.fields) for row in real)  # the deduction only where every row has it
-        scores = {COLUMNS[i]: [row.number(i, COLUMNS[i]) for row in real] for i in range(1, columns)}
+        scores = self.real_scores()
         fitting = _fitting(technical, component, np.asarray(scores["TES"]), np.asarray(scores["PCS"]))
         return ScoreSheet([row.fields[0] for row in real], scores, fitting, real=True)
+
+    def real_scores(self) -> dict[str, list[float]]:
+        """The real scores by column, train first; the deduction where every row has it."""
+        real = [*self.train, *self.test]
+        columns = min(len(row.fields) for row in real)
+        return {COLUMNS[i]: [row.number(i, COLUMNS[i]) for row in real] for i in range(1, columns)}
 
     def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
         """The label of a video."""
@@ -158,8 +181,10 @@ class FisV(SimulatableSpec):
             # repr is the shortest text that parses back to the same float.
             deduction = [f"{sheet.scores['deduction'][i]:g}"] if "deduction" in sheet.scores else []
             rows.append([name, repr(sheet.scores["TES"][i]), repr(sheet.scores["PCS"][i]), *deduction])
-        write_rows(folder / TRAIN, rows[:train])
-        write_rows(folder / TEST, rows[train:])
+        # A header, as two of the released loaders skip line 1 whatever it says; PAMFN's skips none.
+        header = list(COLUMNS[: len(rows[0])])
+        write_rows(folder / TRAIN, [header, *rows[:train]])
+        write_rows(folder / TEST, [header, *rows[train:]])
         for modality, part in features.items():
             videos = (part.video(i).numpy() for i in range(len(part)))
             if variant == "dict":

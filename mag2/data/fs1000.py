@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, read_rows, scaled
+from mag2.data.layouts import Layouts
 from mag2.data.performances import Dataset
 from mag2.data.simulatable import GRID, MARK_NOISE, ScoreSheet, SimulatableSpec, by_rank, noisy
 from mag2.data.spec import published_scales
 from mag2.data.writing import write_rows, write_videos
 
-__all__ = ["FS1000", "read_fs1000"]
+__all__ = ["FS1000", "read_fs1000", "read_scores"]
 
+VERSIONS = ("fs1000_new", "fs1000", "fs800_new", "fs800")  # of the label files, the preferred one first
 FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow", "vision_language": "vision_language"}
 
 # Invented, with what real competitions show in mind: scores lie well within their scales (TES 130, marks 10),
@@ -29,6 +31,7 @@ MARK_RANGES = {
     "CO": (3.1, 9.9, 4.0, 2.6),
     "IN": (2.9, 9.9, 4.0, 2.6),
 }
+VIEWS = 15  # of a clip in the released visual features
 FACTORS = (0.8, 1.0, 1.6, 2.0)  # short programs and free skatings, of women and men
 
 
@@ -43,6 +46,7 @@ def read_fs1000(
     vision_language: str | Path | None = "vision_language",
     cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    crops: str = "shortest",
 ) -> Dataset:
     """Read FS1000 for one target from its released files.
 
@@ -51,7 +55,8 @@ def read_fs1000(
     and optional: the same clips in the space of a text encoder, such as CLIP's image features of K frames of a clip.
     Any other width is accepted if all videos share it.
     `train_fs1000_new.txt` and `val_fs1000_new.txt` have the columns name TES PCS SS TR PE CO IN factor,
-    without a header. See `DatasetSpec.read` for the order of checks and the store.
+    split at tabs or blanks; a header line may stand above. See `DatasetSpec.read` for the order of checks and the
+    store.
 
     Args:
         folder: holds the label files and, unless said otherwise, the feature folders.
@@ -62,12 +67,14 @@ def read_fs1000(
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of feature files that are ready and their total.
+        crops: where audio and video differ in length, "shortest" (both end with the shorter) or "released" (as MLAVL's
+            loader: crops begin by the video's length, the shorter one is padded with zeros).
 
     Raises:
         DataError: one sentence naming the file and line at fault.
     """
     features = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
-    return FS1000().read(folder, target, clips=clips, features=features, cache=cache, progress=progress)
+    return FS1000().read(folder, target, clips=clips, features=features, cache=cache, progress=progress, crops=crops)
 
 
 class FS1000(SimulatableSpec):
@@ -80,12 +87,25 @@ class FS1000(SimulatableSpec):
     clips = 95
     label_files: ClassVar = {"train": "train_fs1000_new.txt", "test": "val_fs1000_new.txt"}
     features: ClassVar = FOLDERS
+    layouts: ClassVar = Layouts(
+        (
+            "train_fs1000_new.txt and val_fs1000_new.txt beside video/<name>.npy and audio/<name>.npy",
+            "those files, or train_fs800.txt and val_fs800.txt, in one folder and, in two others of any name, video "
+            "features (T, K, 768) and audio features (T, 768), as Skating-Mixer's repository has them",
+        ),
+        {
+            "train": tuple(f"train_{version}.txt" for version in VERSIONS),
+            "test": tuple(f"{split}_{version}.txt" for split in ("val", "test") for version in VERSIONS),
+        },
+    )
     length = (80, 110)
     widths: ClassVar = {"visual": 768, "audio": 768, "flow": 1024}
+    variants = ("files", "K15")  # two views of every clip, or 15 as in the released features
 
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
         """The labelled videos of train and of test."""
-        return self._examples(files["train"], target), self._examples(files["test"], target)
+        train, test = (read_scores(files[split], self.scales, target) for split in ("train", "test"))
+        return train, test
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances."""
@@ -98,7 +118,7 @@ class FS1000(SimulatableSpec):
 
     def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
         """The label of a video."""
-        return self._label(target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
+        return _label(self.scales, target, sheet.scores[target][video], sheet.scores["factor"][video], where=where)
 
     def write(
         self,
@@ -110,7 +130,7 @@ class FS1000(SimulatableSpec):
         variant: str,
         rng: np.random.Generator,
     ) -> None:
-        """Write the label files and one file per video and modality; visual ones have two views of every clip."""
+        """Write the label files and one file per video and modality; visual ones have 2 or 15 views of every clip."""
         # repr is the shortest text that parses back to the same float.
         rows = [
             [name, *(repr(sheet.scores[column][i]) for column in self.columns[1:])]
@@ -121,28 +141,42 @@ class FS1000(SimulatableSpec):
         for modality, part in features.items():
             videos: Iterator[NDArray] = (part.video(i).numpy() for i in range(len(part)))
             if modality == "visual":
-                videos = (_two_views(clips, rng) for clips in videos)
+                videos = (_views(clips, VIEWS if variant == "K15" else 2, rng) for clips in videos)
             write_videos(folder / FOLDERS[modality], sheet.names, videos)
 
-    def _examples(self, path: Path, target: str) -> list[Example]:
-        examples = []
-        for row in read_rows(path):
-            row.require_columns(self.columns)
-            values = {column: row.number(i, column) for i, column in enumerate(self.columns) if i > 0}
-            if values["factor"] <= 0:
-                raise DataError(f"{row.where} has the factor {values['factor']:g}: a factor is greater than zero")
-            label = self._label(target, values[target], values["factor"], where=row.where)
-            examples.append(Example(row.fields[0], label, row.where))
-        return examples
 
-    def _label(self, target: str, score: float, factor: float, *, where: str) -> float:
-        """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
-        value = score / factor if target == "PCS" else score
-        meaning = "PCS / factor" if target == "PCS" else target
-        return scaled(value, self.scales[target], meaning=meaning, where=where)
+def read_scores(path: Path, scales: Mapping[str, float], target: str) -> list[Example]:
+    """The labelled videos of a file with the columns name, one for each of `scales`, factor.
+
+    Raises:
+        DataError: one sentence naming the file and line at fault.
+    """
+    columns = ("name", *scales, "factor")
+    examples = []
+    for row in read_rows(path, optional_header=True):
+        row.require_columns(columns)
+        values = {column: row.number(i, column) for i, column in enumerate(columns) if i > 0}
+        if values["factor"] <= 0:
+            raise DataError(f"{row.where} has the factor {values['factor']:g}: a factor is greater than zero")
+        label = _label(scales, target, values[target], values["factor"], where=row.where)
+        examples.append(Example(row.fields[0], label, row.where))
+    return examples
 
 
-def _two_views(clips: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Two different views (T, 2, D) of every clip, on the simulator's grid, with exactly the clip as their mean."""
-    apart = np.rint(0.3 * GRID * rng.standard_normal(clips.shape, dtype=np.float32)) / np.float32(GRID)
-    return np.stack([clips + apart, clips - apart], axis=1)
+def _label(scales: Mapping[str, float], target: str, score: float, factor: float, *, where: str) -> float:
+    """The label in [0, 1] of a score as the label file gives it; PCS is divided by the factor first."""
+    value = score / factor if target == "PCS" else score
+    meaning = "PCS / factor" if target == "PCS" else target
+    return scaled(value, scales[target], meaning=meaning, where=where)
+
+
+def _views(clips: NDArray[np.float32], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Different views (T, K, D) of every clip, on the simulator's grid, with exactly the clip as their mean.
+
+    They come in pairs that lie apart by as much to both sides; of an odd number the last one is the clip itself.
+    """
+    views = []
+    for _ in range(count // 2):
+        apart = np.rint(0.3 * GRID * rng.standard_normal(clips.shape, dtype=np.float32)) / np.float32(GRID)
+        views += [clips + apart, clips - apart]
+    return np.stack(views + [clips] * (count % 2), axis=1)

@@ -1,13 +1,22 @@
 """Label files: rows of plain text that know their file and line, and the labelled videos made of them."""
 
+import logging
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mag2.data.errors import DataError
+from mag2.data.names import require_inner_name
+from mag2.saving.sentences import reason_of, shortened
+
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 __all__ = ["Example", "LabelRow", "read_rows", "require_labels", "require_unique_names", "scaled"]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,10 @@ class LabelRow:
     def number(self, column: int, meaning: str) -> float:
         """The finite number in that column; DataError where there is none."""
         text = self.fields[column]
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        # float() would also take "5_2.5", and the digits of every script.
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
-            raise DataError(f"{self.where} has {text!r} as its {meaning}: write a number there")
+            raise DataError(f"{self.where} has {shortened(text)} as its {meaning}: write a number there, such as 52.5")
         return value
 
 
@@ -63,6 +70,8 @@ def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
     Raises:
         DataError: the file is missing, no text, or without rows.
     """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise DataError(f"the label file {path} is no regular file: give a text file")
     try:
         text = path.read_text(encoding="utf-8-sig")  # -sig: an editor's byte order mark is not part of a name
     except FileNotFoundError:
@@ -71,11 +80,15 @@ def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
         line = fault.object[: fault.start].count(b"\n") + 1
         raise DataError(f"{path} line {line} is not UTF-8 text: save the label file as plain text") from None
     except OSError as fault:
-        raise DataError(f"the label file {path} cannot be read ({fault.strerror}): give a text file") from None
+        raise DataError(f"the label file {path} cannot be read ({reason_of(fault)}): {_advice(fault)}") from None
     rows = [LabelRow(path, line, tuple(row.split())) for line, row in enumerate(text.split("\n"), 1) if row.strip()]
     if not rows:
         raise DataError(f"the label file {path} has no rows: one row per video is wanted")
-    if optional_header and _is_header(rows[0].fields):
+    header = optional_header and _is_header(rows[0].fields)
+    if optional_header:
+        found = f"line {rows[0].line} is a header" if header else f"no header, line {rows[0].line} is a video"
+        log.info("%s: %s", path, found)
+    if header:
         rows = rows[1:]
         if not rows:
             raise DataError(f"the label file {path} has a header and no rows: one row per video is wanted")
@@ -85,7 +98,9 @@ def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
 def scaled(value: float, scale: float, *, meaning: str, where: str) -> float:
     """A score divided by its scale, in [0, 1]; DataError where it lies outside."""
     if not 0 <= value <= scale:
-        raise DataError(f"{where} gives {meaning} as {value!r}, outside its scale of 0 to {scale:g}: correct the row")
+        raise DataError(
+            f"{where} gives {meaning} as {shortened(value)}, outside its scale of 0 to {scale:g}: correct the row"
+        )
     return value / scale
 
 
@@ -102,11 +117,12 @@ def require_labels(examples: Sequence[Example], split: str) -> None:
 
 
 def require_unique_names(train: Sequence[Example], test: Sequence[Example]) -> None:
-    """Raise DataError where a name stands twice in a split, or in both."""
+    """Raise DataError where a name stands twice in a split, or in both, or leads out of the folder of features."""
     seen: dict[str, str] = {}
     for split in (train, test):
         before = dict(seen)
         for example in split:
+            require_inner_name(example.name, example.where)
             if example.name in before:
                 raise DataError(
                     f"{example.where} names {example.name!r}, which is also in the other split, "
@@ -117,6 +133,10 @@ def require_unique_names(train: Sequence[Example], test: Sequence[Example]) -> N
                     f"{example.where} names {example.name!r} again after {seen[example.name]}: keep one of the rows"
                 )
             seen[example.name] = example.where
+
+
+def _advice(fault: OSError) -> str:
+    return "allow this user to read it" if isinstance(fault, PermissionError) else "give a text file"
 
 
 def _is_header(fields: Sequence[str]) -> bool:

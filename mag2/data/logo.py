@@ -1,7 +1,7 @@
 """LOGO: artistic swimming in groups, one score, visual features alone, in its released files."""
 
+import logging
 import pickle
-import reprlib
 from collections.abc import Callable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, scaled
+from mag2.data.layouts import Layouts
 from mag2.data.performances import Dataset
 from mag2.data.pickles import load_pickle
 from mag2.data.simulatable import ScoreSheet, SimulatableSpec, by_rank
 from mag2.data.writing import write_videos
+from mag2.saving.sentences import shortened
 
 __all__ = ["LOGO", "read_logo"]
 
+log = logging.getLogger(__name__)
+
 TARGET = "score"
 ANNOTATIONS, TRAIN, TEST = "anno_dict.pkl", "train_split3.pkl", "test_split3.pkl"
+FORMATIONS = "formation_dict.pkl"  # its repository reads it; no model here does
 FOLDERS = {"visual": "video", "vision_language": "vision_language"}
 TEAMS = 10  # in a simulated game
 
@@ -32,7 +37,7 @@ SCORE_RANGE = (55.0, 99.0, 3.4, 2.6)
 def read_logo(
     folder: str | Path,
     *,
-    clips: int = 160,
+    clips: int | None = None,
     annotations: str | Path = ANNOTATIONS,
     train: str | Path = TRAIN,
     test: str | Path = TEST,
@@ -50,7 +55,8 @@ def read_logo(
 
     Args:
         folder: holds the annotations, the splits and the features, unless said otherwise.
-        clips: the length of every crop. 160 is ours: a video lasts 204 s on average, which is as many clips of
+        clips: the length of every crop. By default that of the videos where all have one length, so that nothing is
+            cropped, as released; else 160, which is ours: a video lasts 204 s on average, which is as many clips of
             32 frames at 25 frames a second.
         annotations: file of the scores, relative to `folder` or absolute; `train` and `test`, those of the splits,
             likewise.
@@ -81,7 +87,13 @@ class LOGO(SimulatableSpec):
     clips = 160
     label_files: ClassVar = {"annotations": ANNOTATIONS, "train": TRAIN, "test": TEST}
     features: ClassVar = FOLDERS
-    length = (135, 185)
+    layouts: ClassVar = Layouts(
+        (
+            "anno_dict.pkl, train_split3.pkl and test_split3.pkl beside video/<game>_<index>.npy",
+            "QTD's: these three files in 'LOGO Anno&Split' beside logo_feats/<game>_<index>.npy",
+        )
+    )
+    length = (160, 160)  # the released features are of one length
     widths: ClassVar = {"visual": 1024}  # ours, as the VST features of Fis-V and RG
 
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
@@ -89,6 +101,14 @@ class LOGO(SimulatableSpec):
         annotations = _annotations(files["annotations"])
         train, test = (self._examples(files[split], annotations, files["annotations"]) for split in ("train", "test"))
         return train, test
+
+    def crop_length(self, features: Mapping[str, ClipFeatures]) -> int:
+        """The length of all videos where they have one, so that none is cropped; else `clips`."""
+        lengths = set(features["visual"].lengths.tolist())
+        if len(lengths) > 1:
+            return self.clips
+        log.info("all videos of LOGO have %d clips: they are not cropped", *lengths)
+        return lengths.pop()
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
         """Score the performances."""
@@ -114,7 +134,10 @@ class LOGO(SimulatableSpec):
         pairs = [name.rsplit("_", 1) for name in sheet.names]
         keys = [(game, int(index)) for game, index in pairs]
         scores = {key: ("simulated", score) for key, score in zip(keys, sheet.scores[TARGET], strict=True)}
-        contents = {ANNOTATIONS: scores, TRAIN: keys[:train], TEST: keys[train:]}
+        # A formation for every clip, and none is simulated.
+        lengths = features["visual"].lengths.tolist()
+        formations = {key: [0] * length for key, length in zip(keys, lengths, strict=True)}
+        contents = {ANNOTATIONS: scores, TRAIN: keys[:train], TEST: keys[train:], FORMATIONS: formations}
         for file, content in contents.items():
             (folder / file).write_bytes(pickle.dumps(content, protocol=4))
         for modality, part in features.items():
@@ -123,8 +146,9 @@ class LOGO(SimulatableSpec):
 
     def _examples(self, path: Path, annotations: Mapping[str, Any], annotation_file: Path) -> list[Example]:
         keys = _unpickled(path)
-        if not isinstance(keys, list | tuple | np.ndarray):
-            raise DataError(f"{path} holds a {type(keys).__name__}: a list of (game, index) is wanted")
+        if not isinstance(keys, list | tuple | np.ndarray) or (isinstance(keys, np.ndarray) and not keys.ndim):
+            kind = "single value" if isinstance(keys, np.ndarray) else type(keys).__name__
+            raise DataError(f"{path} holds a {kind}: a list of (game, index) is wanted")
         if not len(keys):
             raise DataError(f"{path} is an empty list: one (game, index) per video is wanted")
         examples = []
@@ -177,10 +201,10 @@ def _name(key: Any, where: str) -> str:
 
 def _shown(value: Any) -> str:
     """A value in one short line."""
-    return " ".join(reprlib.repr(value).split())
+    return shortened(value)
 
 
 def _unpickled(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"there is no label file {path}: put it there or give its folder")
     return load_pickle(path)

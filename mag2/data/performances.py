@@ -1,18 +1,35 @@
-"""One split of a dataset, and the batches that are drawn from it."""
+"""One split of a dataset, the batches that are drawn from it, and the dataset."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mag2.data.features import ClipFeatures, Crops, concatenated_digest, spread, whole_numbers
+from mag2.data.arrays import own_data
+from mag2.data.batch import Batch, common_lengths, crop_starts
+from mag2.data.errors import DataError
+from mag2.data.features import (
+    MODALITIES,
+    VISION_LANGUAGE,
+    ClipFeatures,
+    Crops,
+    concatenated_digest,
+    spread,
+    whole_numbers,
+)
+from mag2.data.fingerprints import COMPUTED, Fingerprints
 from mag2.data.labels import Example
+from mag2.data.scores import checked_label, checked_name
 
 __all__ = [
+    "CROPS",
     "MODALITIES",
     "VISION_LANGUAGE",
     "Batch",
@@ -23,66 +40,33 @@ __all__ = [
     "crop_starts",
 ]
 
-MODALITIES = ("visual", "audio", "flow")
-# Clips in the space of a text encoder: no model scores them. They give the similarity of clips and action texts.
-VISION_LANGUAGE = "vision_language"
-
-
-@dataclass(repr=False)
-class Batch:
-    """A batch of cropped performances.
-
-    Shapes:
-        visual (B, T, D); audio (B, T, D) or None; flow (B, T, D) or None; label (B,) in [0, 1]; vision_language
-        (B, T, D), of the same clips in the space of a text encoder, or None.
-    """
-
-    visual: Tensor
-    audio: Tensor | None
-    flow: Tensor | None
-    label: Tensor
-    vision_language: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def __repr__(self) -> str:
-        shapes = [f"{name} {tuple(part.shape)}" for name, part in vars(self).items() if part is not None]
-        dtype = str(self.visual.dtype).removeprefix("torch.")
-        return f"Batch({', '.join(shapes)}; {dtype}, {self.visual.device})"
-
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
-        """The batch on a device; `dtype` is for the features, the label always keeps float32 or more.
-
-        In half precision two skaters a tenth of a point apart would have one label.
-        """
-        label_dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
-        return Batch(
-            self.visual.to(device, dtype),
-            None if self.audio is None else self.audio.to(device, dtype),
-            None if self.flow is None else self.flow.to(device, dtype),
-            self.label.to(device, label_dtype),
-            None if self.vision_language is None else self.vision_language.to(device, dtype),
-        )
+# What becomes of modalities of different length.
+CROPS = ("shortest", "released")
 
 
 class Performances:
     """One split of one dataset for one target.
 
     Shapes:
-        label (n,) float32 in [0, 1]; label * scale is in the target's units (for FS1000's PCS: points after
+        label (n,) float32 in [0, 1]; minimum + label * scale is in the target's units (for FS1000's PCS: points after
         division by the program factor).
 
     Args:
         names: the videos' names, in the order of the label file.
         label: their labels.
-        scale: what the scores were divided by.
+        scale: what the scores, less the minimum, were divided by.
         features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where the lengths of a video
             differ, it ends with the shortest.
         clips: T, the length of every crop.
+        crops: "shortest": as above. "released", as MLAVL's loader crops where its modalities differ in length: a video
+            is as long as its visual part, crops begin by that length, a modality that ends earlier is padded with
+            zeros, and in a crop that is longer than the video one that ends later goes on. Random crops never take the
+            last possible start there.
+        minimum: the score of a label of 0.
+        groups: for each video what it belongs to (an athlete, a surgeon), None where nothing is known.
 
     Raises:
-        ValueError: the parts do not have one entry per video, or there is no visual part.
+        ValueError: the parts do not have one entry per video, a label lies outside [0, 1], or there is no visual part.
     """
 
     def __init__(
@@ -93,7 +77,12 @@ class Performances:
         scale: float,
         features: Mapping[str, ClipFeatures],
         clips: int,
+        crops: str = "shortest",
+        minimum: float = 0.0,
+        groups: Sequence[Any] | None = None,
     ):
+        if crops not in CROPS:
+            raise ValueError(f"unknown crops {crops!r}; there are {', '.join(CROPS)}")
         if "visual" not in features or not set(features) <= {*MODALITIES, VISION_LANGUAGE}:
             raise ValueError(
                 f"features are visual, audio, flow and vision_language, visual always; got {sorted(features)}"
@@ -102,12 +91,54 @@ class Performances:
             raise ValueError(f"labels and features want one entry for each of the {len(names)} names")
         if clips < 1:
             raise ValueError(f"clips is the length of a crop, 1 or more, got {clips}")
+        if not (math.isfinite(scale) and scale > 0 and math.isfinite(minimum)):
+            raise ValueError(f"scale is a number above 0 and minimum a number, got {scale} and {minimum}")
+        if groups is not None and len(groups) != len(names):
+            raise ValueError(f"groups has {len(groups)} entries for {len(names)} videos: give one of each")
         self.names = list(names)
-        self.label = label
+        self._exact = checked_label(label, self.names)
+        self._label = self._exact.float()
         self.scale = scale
+        self.minimum = minimum
         self.clips = clips
-        self.lengths = common_lengths(features)
-        self._features = {key: part.shortened(self.lengths) for key, part in features.items()}
+        self.crops = crops
+        self.groups = None if groups is None else list(groups)
+        self.lengths = features["visual"].lengths if crops == "released" else common_lengths(features)
+        self._whole_features = dict(features)
+        whole = crops == "released"
+        self._features = {key: part if whole else part.shortened(self.lengths) for key, part in features.items()}
+        # Of a subset: what it was taken from, and which of its videos.
+        self._origin: tuple[Performances, NDArray[np.int64]] | None = None
+
+    @property
+    def label(self) -> Tensor:
+        """The labels (n,) float32 in [0, 1]."""
+        return self._label
+
+    def subset(self, index: Sequence[int] | Tensor | NDArray[np.int64]) -> "Performances":
+        """The performances `index` (m,), in this order; their features are not copied.
+
+        Raises:
+            ValueError: an index that is no video of the split.
+        """
+        videos = self._videos(index)
+        part = Performances(
+            [self.names[video] for video in videos.tolist()],
+            self._exact[torch.from_numpy(videos)],
+            scale=self.scale,
+            features={key: part.subset(videos) for key, part in self._whole_features.items()},
+            clips=self.clips,
+            minimum=self.minimum,
+            groups=self.groups and [self.groups[video] for video in videos.tolist()],
+            crops=self.crops,
+        )
+        whole, taken = self._origin or (self, np.arange(len(self)))
+        part._origin = (whole, taken[videos])
+        return part
+
+    def in_units(self, label: Tensor) -> Tensor:
+        """Labels or predictions in [0, 1] as scores in the target's units."""
+        return self.minimum + self.scale * label
 
     def __len__(self) -> int:
         return len(self.names)
@@ -135,41 +166,162 @@ class Performances:
             ValueError: an index that is no video of the split, or `clips` below 1.
         """
         clips = self.clips if clips is None else clips
+        videos = self._videos(index)
+        starts = crop_starts(self.lengths[videos], clips, generator, last=self.crops != "released").numpy()
+        if self.crops == "released":  # every modality has lengths of its own
+            taken = {k: part.take(Crops(part.lengths, videos, clips, starts)) for k, part in self._features.items()}
+        else:
+            crops = Crops(self.lengths, videos, clips, starts)
+            taken = {key: part.take(crops) for key, part in self._features.items()}
+        audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
+        return Batch(taken["visual"], audio, flow, self._label[torch.from_numpy(videos)], vision_language)
+
+    def _videos(self, index: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
         videos = whole_numbers(index)
         if ((videos < 0) | (videos >= len(self))).any():
             raise ValueError(f"there are videos 0 to {len(self) - 1} in this split, got {videos.tolist()}")
-        crops = Crops(self.lengths, videos, clips, crop_starts(self.lengths[videos], clips, generator).numpy())
-        taken = {key: part.take(crops) for key, part in self._features.items()}
-        audio, flow, vision_language = (taken.get(key) for key in ("audio", "flow", VISION_LANGUAGE))
-        return Batch(taken["visual"], audio, flow, self.label[torch.from_numpy(videos)], vision_language)
+        return videos
+
+    def _described(self) -> list[str]:
+        """A line for each video, with everything but its features that batches depend on."""
+        # Labels are described as precisely as they were given, unless somebody has changed them since.
+        exact = torch.where(self._exact.float() == self._label, self._exact, self._label.double())
+        lengths = common_lengths(self._whole_features)
+        rows = zip(self.names, exact.tolist(), lengths.tolist(), strict=True)
+        return [f"{name} {label!r} {length}" for name, label, length in rows]
 
 
 @dataclass(frozen=True, repr=False)
 class Dataset:
-    """The two splits of a dataset for one target.
+    """The splits of a dataset for one target.
 
     `simulated` marks drawn numbers; every result shows it.
     `fingerprints` are hashes: "videos" of names, labels, lengths, target and crop length, and one of each modality's
     features. Two datasets with the same fingerprints give the same batches, so a resumed training knows whether it has
     the data that it began with. A modality that is added later changes no other fingerprint, unless it cuts videos
-    short.
+    short. They are always computed; hashes of your own under other names are kept beside them.
+    `validation` is kept apart from both splits, for choices of yours; `fit` does not read it.
+
+    Raises:
+        ValueError: a split without videos, or splits that differ in scale, minimum or features.
     """
 
     name: str
     target: str
     train: Performances
     test: Performances
-    simulated: bool
-    fingerprints: Mapping[str, str]
+    simulated: bool = False
+    fingerprints: Fingerprints = COMPUTED
+    validation: Performances | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse splits that do not belong together."""
+        for which, split in self._splits().items():
+            if not len(split):
+                raise DataError(f"the {which} split of {self.name} has no videos: put one or more there")
+            for what in ("scale", "minimum", "widths"):
+                if getattr(split, what) != getattr(self.train, what):
+                    raise DataError(
+                        f"the splits of {self.name} differ in {what}, {getattr(self.train, what)} in train and "
+                        f"{getattr(split, what)} in {which}: make them alike"
+                    )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: Any,
+        scores: Any,
+        *,
+        scale: float | None = None,
+        minimum: float = 0.0,
+        split: Any = 0.25,
+        groups: Any = None,
+        seed: int = 0,
+        names: Sequence[str] | None = None,
+        clips: int | None = None,
+        name: str = "own",
+        target: str = "score",
+        simulated: bool = False,
+        cache: str | Path | None = None,
+    ) -> "Dataset":
+        """A dataset of N videos whose features are arrays, tensors or `.npy` files.
+
+        Arrays are copied once, into float32. Files are read once into a store that is mapped into memory; one file of
+        float32 (N, T, D), or a memory map of it, is mapped as it is.
+
+        Args:
+            features: by modality ("visual" always, "audio", "flow", "vision_language") the videos, or those of
+                "visual" alone. They are a list of N arrays or tensors (T, D), or (T, K, D) whose K views are averaged,
+                or paths of `.npy` files that hold such an array; or one array, tensor or path for all, (N, T, D) or
+                (N, T, K, D).
+            scores: (N,) in the target's units.
+            scale: the range of the scores; a label is (score - minimum) / scale and lies in [0, 1]. By default it is
+                taken from the best score of the training split, with a warning that says so.
+            minimum: the lowest score there can be.
+            split: which videos are for testing: their share, drawn with `seed`; or a mask (N,) that is true for them;
+                or two lists of indices, (train, test). Three lists (train, validation, test), three shares that add up
+                to 1, or a dict by these names make a validation split too.
+            groups: (N,) for each video what it belongs to (an athlete, a surgeon). No group is torn apart: shares are
+                met as nearly as whole groups allow, and a mask or lists that tear one are refused.
+            seed: of a split that is drawn.
+            names: (N,) different texts; by default those of the files, else "video-0", "video-1", ...
+            clips: T, the length of every crop; by default that of the longest video, so that nothing is cut and shorter
+                videos end with zeros.
+            name: the dataset's. target: what it is scored on.
+            simulated: whether features or scores were drawn; every result will say so.
+            cache: folder of the store; by default `.mag2-cache` beside the first file or, where that cannot be written,
+                a folder of the user's cache.
+
+        Raises:
+            DataError: one sentence that says what does not fit and what to give.
+        """
+        own = own_data(
+            features,
+            scores,
+            scale=scale,
+            minimum=minimum,
+            split=split,
+            groups=groups,
+            seed=seed,
+            names=names,
+            clips=clips,
+            cache=cache,
+        )
+        _warn_of_lengths(name, own.features, "shortest")
+        everything = Performances(
+            own.names,
+            torch.from_numpy(own.label),
+            scale=own.scale,
+            features=own.features,
+            clips=own.clips,
+            minimum=own.minimum,
+            groups=own.groups,
+        )
+        splits = {part: everything.subset(index) for part, index in own.split.parts.items()}
+        return cls(
+            checked_name(name, "name"),
+            checked_name(target, "target"),
+            splits["train"],
+            splits["test"],
+            bool(simulated),
+            validation=splits.get("validation"),
+        )
 
     def __repr__(self) -> str:
         kind = ", simulated" if self.simulated else ""
-        return f"Dataset({self.name}, {self.target}{kind}\n  train: {self.train!r}\n  test:  {self.test!r})"
+        splits = self._splits()
+        pad = max(map(len, splits)) + 2
+        rows = [f"\n  {f'{name}:':{pad}}{split!r}" for name, split in splits.items()]
+        return f"Dataset({self.name}, {self.target}{kind}{''.join(rows)})"
 
     @property
     def fingerprint(self) -> str:
         """One hash of all `fingerprints`."""
         return concatenated_digest([f"{part} {hash_}" for part, hash_ in sorted(self.fingerprints.items())])
+
+    def _splits(self) -> dict[str, Performances]:
+        between = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, **between, "test": self.test}
 
 
 def assemble(
@@ -182,6 +334,7 @@ def assemble(
     test: Sequence[Example],
     features: Mapping[str, ClipFeatures],
     simulated: bool = False,
+    crops: str = "shortest",
 ) -> Dataset:
     """Build a dataset from what every loader has.
 
@@ -191,48 +344,33 @@ def assemble(
         train: the labelled videos of the training split; `test` likewise.
         features: of each modality, the videos of train followed by those of test.
         simulated: whether the features were drawn.
+        crops: "shortest" or "released", as `Performances` has them.
 
     Warns once where the modalities of a video differ in length, with the number of such videos.
     """
-    _warn_of_lengths(name, features)
+    _warn_of_lengths(name, features, crops)
     border, end = len(train), len(train) + len(test)
 
     def split(examples: Sequence[Example], begin: int, end: int) -> Performances:
         return Performances(
             [example.name for example in examples],
-            torch.tensor([example.label for example in examples], dtype=torch.float32),
+            torch.tensor([example.label for example in examples], dtype=torch.float64),
             scale=scale,
             features={key: part.part(begin, end) for key, part in features.items()},
             clips=clips,
+            crops=crops,
         )
 
-    hashed = [name, target, repr(float(scale)), str(clips), str(border)]
-    for example, length in zip((*train, *test), common_lengths(features).tolist(), strict=True):
-        hashed.append(f"{example.name} {example.label!r} {length}")
-    fingerprints = {"videos": concatenated_digest(hashed)} | {key: part.digest for key, part in features.items()}
-    return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated, fingerprints)
+    return Dataset(name, target, split(train, 0, border), split(test, border, end), simulated)
 
 
-def crop_starts(lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None) -> Tensor:
-    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred."""
-    slack = torch.from_numpy(np.maximum(lengths - clips, 0))
-    if generator is None:
-        return slack // 2
-    share = torch.rand(len(slack), generator=generator, device=generator.device, dtype=torch.float64).cpu()
-    return (share * (slack + 1)).long()
-
-
-def common_lengths(features: Mapping[str, ClipFeatures]) -> NDArray[np.int64]:
-    """How many clips of each video all its modalities have."""
-    return np.min([part.lengths for part in features.values()], axis=0)
-
-
-def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures]) -> None:
+def _warn_of_lengths(name: str, features: Mapping[str, ClipFeatures], crops: str) -> None:
     longest = np.max([part.lengths for part in features.values()], axis=0)
     excess = longest - common_lengths(features)
     if excess.any():
         warnings.warn(
             f"{int((excess > 0).sum())} of {len(excess)} videos of {name} have {', '.join(features)} "
-            f"features of different length (by {excess.max()} clips at most); each ends with its shortest.",
+            f"features of different length (by {excess.max()} clips at most); "
+            + ("each ends with its shortest." if crops == "shortest" else "the shorter ones are padded with zeros."),
             stacklevel=5,  # the caller of a loader: this, assemble, DatasetSpec.read, the loader, its caller
         )

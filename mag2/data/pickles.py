@@ -9,6 +9,7 @@ import numpy as np
 from mag2.data.errors import DataError
 from mag2.data.npy_header import NPY_MAGIC, checked_header
 from mag2.saving.bounded_unpickler import BoundedUnpickler, RefusedPickleError, checked_key
+from mag2.saving.sentences import reason_of
 
 __all__ = ["load_pickle"]
 
@@ -37,7 +38,8 @@ def load_pickle(path: str | Path) -> Any:
             stream.seek(0)
             return _load_npy(stream) if magic == NPY_MAGIC else _PlainUnpickler(stream).load()
     except OSError as fault:
-        raise DataError(f"{path} cannot be read ({fault.strerror}): give a pickle or a .npy file") from None
+        advice = "allow this user to read it" if isinstance(fault, PermissionError) else "give a pickle or a .npy file"
+        raise DataError(f"{path} cannot be read ({reason_of(fault)}): {advice}") from None
     except RefusedPickleError as refusal:
         raise DataError(f"{path} {refusal}, and only arrays and plain values are read: save it again as such") from None
     except Exception as fault:  # a damaged pickle can fail in any way
@@ -45,7 +47,7 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def _load_npy(stream: BinaryIO) -> Any:
-    dtype = checked_header(stream)
+    dtype = checked_header(stream).dtype
     if not dtype.hasobject:
         stream.seek(0)
         return np.load(stream, allow_pickle=False)

@@ -1,7 +1,5 @@
 """The raw features of one video, in any of the released forms: a file of its own, or an entry of a pickled dict."""
 
-import tokenize
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +11,11 @@ from numpy.typing import NDArray
 
 from mag2.data.errors import DataError
 from mag2.data.labels import Example
+from mag2.data.npy_header import map_npy
 from mag2.data.pickles import load_pickle
+from mag2.saving.sentences import reason_of
 
-__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "map_npy", "mean_over_views"]
+__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "mean_over_views"]
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,6 @@ class _PickledVideos:
         return by_name
 
 
-def map_npy(file: Path) -> NDArray:
-    """A memory map of a `.npy` file; ValueError where it holds no plain array. Nothing is ever unpickled."""
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile) as fault:
-        raise ValueError("holds no plain array") from fault
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise ValueError("holds several arrays")
-    return array
-
-
 def check_shapes(raw: Sequence[RawFeatures]) -> tuple[list[int], int]:
     """The lengths of all videos, and the width of their features, without reading the numbers.
 
@@ -155,11 +143,12 @@ def _checked(raw: RawFeatures) -> NDArray:
     except DataError:  # it is complete
         raise
     except OSError as fault:
-        raise DataError(f"{raw} cannot be read ({fault.strerror or 'damaged'}): extract it again") from fault
+        advice = "allow this user to read it" if isinstance(fault, PermissionError) else "extract it again"
+        raise DataError(f"{raw} cannot be read ({reason_of(fault)}): {advice}") from fault
     except ValueError as fault:
         raise DataError(f"{raw} {fault}: save one numeric array per video with numpy.save") from fault
     if array.dtype.kind not in "fiu":
-        raise DataError(f"{raw} holds {array.dtype} where numbers are wanted: save features as float32")
+        raise DataError(f"{raw} holds {array.dtype!s:.40} where numbers are wanted: save features as float32")
     if array.ndim not in (2, 3):
         raise DataError(
             f"{raw} has shape {array.shape} where (clips, width) or (clips, crops, width) is wanted: reshape it"

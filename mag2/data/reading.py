@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example
+from mag2.data.npy_header import map_npy
 from mag2.data.performances import VISION_LANGUAGE
-from mag2.data.raw_features import RawFeatures, list_raw_features, map_npy, mean_over_views
+from mag2.data.raw_features import RawFeatures, list_raw_features, mean_over_views
 from mag2.data.store import default_cache_folders, short_hash, stored_features
 
 __all__ = [
@@ -119,7 +121,8 @@ def is_simulated(folder: Path, files: Iterable[str | Path]) -> bool:
 def read_clips(file: str | Path) -> Tensor:
     """The features of one video, in a `.npy` (T, D) or (T, K, D), as a batch of one (1, T, D) float32; K is averaged.
 
-    For features that belong to no dataset, CLIP's of a video of your own for example.
+    For features that belong to no dataset, CLIP's of a video of your own for example. The tensor is a copy, which may
+    be written to.
 
     Raises:
         DataError: no such file, or no finite features in it; one sentence.
@@ -128,4 +131,4 @@ def read_clips(file: str | Path) -> Tensor:
     if not file.is_file():
         raise DataError(f"there is no feature file {file}: give a .npy of one video's clips")
     clips = mean_over_views(RawFeatures(file.stem, "this call", file, lambda: map_npy(file)))
-    return torch.from_numpy(clips)[None]
+    return torch.from_numpy(np.array(clips))[None]  # a write to the file's read-only map would end the process

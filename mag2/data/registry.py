@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from mag2.data.fisv import FisV
 from mag2.data.fs1000 import FS1000
+from mag2.data.isu import ISU
+from mag2.data.isu_simulated import SimulatedISU
 from mag2.data.logo import LOGO
 from mag2.data.rg import RG
 from mag2.data.spec import DatasetSpec
@@ -12,7 +14,7 @@ __all__ = ["DATASETS", "SCALES", "TARGETS", "register"]
 
 REQUIRED = ("name", "sport", "scales", "clips", "label_files", "features")
 
-DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (FS1000(), FisV(), RG(), LOGO())}
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (FS1000(), FisV(), RG(), LOGO(), ISU(), SimulatedISU())}
 # Label scales: label = score / scale, in [0, 1]. FS1000's PCS is first divided by the program factor of its label row.
 SCALES: dict[str, Mapping[str, float]] = {name: spec.scales for name, spec in DATASETS.items()}
 TARGETS: dict[str, tuple[str, ...]] = {name: spec.targets for name, spec in DATASETS.items()}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.labels import Example, read_rows, scaled
+from mag2.data.layouts import Layouts
 from mag2.data.performances import Dataset
 from mag2.data.reading import Locations
 from mag2.data.simulatable import MARK_NOISE, ScoreSheet, SimulatableSpec, by_rank, noisy
@@ -91,6 +92,15 @@ class RG(SimulatableSpec):
     clips = 68
     label_files: ClassVar = {"train": TRAIN, "test": TEST}
     features: ClassVar = {modality: (FILES[modality], FOLDERS[modality]) for modality in FILES}
+    layouts: ClassVar = Layouts(
+        (
+            "train.txt and test.txt beside {Ball,Clubs,Hoop,Ribbon}_{rgb_VST,audio_AST,flow_I3D}.npy or beside "
+            "video/<name>.npy and audio/<name>.npy",
+            "PAMFN's data folder: RG/train.txt, RG/test.txt and features/{Ball,...}_{rgb_VST,audio_AST,flow_I3D}.npy",
+            "GDLT's, CoFInAl's or QTD's: train.txt and test.txt beside swintx_avg_fps25_clip32/<name>.npy, video alone",
+        ),
+        features={modality: (f"../features/{file}",) for modality, file in FILES.items()},
+    )
     length = (60, 76)
     # Of VST, AST and I3D features: the widths at which PAMFN has the parameter totals of its released code.
     widths: ClassVar = {"visual": 1024, "audio": 768, "flow": 1024}
@@ -145,8 +155,9 @@ class RG(SimulatableSpec):
         rows = [
             [name, *(repr(sheet.scores[column][i]) for column in COLUMNS[1:])] for i, name in enumerate(sheet.names)
         ]
-        write_rows(folder / TRAIN, [COLUMNS, *rows[:train]])
-        write_rows(folder / TEST, [COLUMNS, *rows[train:]])
+        # Tabs and a header, as in the released files: QTD's loader splits at tabs alone.
+        write_rows(folder / TRAIN, [COLUMNS, *rows[:train]], separator="\t")
+        write_rows(folder / TEST, [COLUMNS, *rows[train:]], separator="\t")
         for modality, part in features.items():
             if variant == "files":
                 videos = (part.video(i).numpy() for i in range(len(part)))

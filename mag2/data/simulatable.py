@@ -1,7 +1,7 @@
 """What a dataset says of itself so that it can be simulated: how performances are scored, and which files they fill."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from mag2.data.features import ClipFeatures
+from mag2.data.programme import Programme
 from mag2.data.spec import DatasetSpec
 
 __all__ = ["GRID", "MARK_NOISE", "ScoreSheet", "SimulatableSpec", "by_rank", "noisy", "on_grid"]
@@ -55,6 +56,15 @@ class SimulatableSpec(DatasetSpec):
     length: ClassVar[tuple[int, int]]
     widths: ClassVar[Mapping[str, int]]
     variants: ClassVar[tuple[str, ...]] = ("files",)
+
+    @property
+    def programmes_of(self) -> str | None:
+        """Whose real programmes `programmes` gives, for titles; None where it gives none."""
+        return None
+
+    def programmes(self) -> tuple[Sequence[Programme], Sequence[Programme]] | None:
+        """Real performances of train and of test, whose scores are kept; None (the default): they are drawn."""
+        return None
 
     @abstractmethod
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:

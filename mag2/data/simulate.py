@@ -6,20 +6,33 @@ prove nothing about numbers measured on real performances; everything made from 
 `mag2.data.drawing` has the formulas, `mag2.data.simulation` the result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mag2.data.drawing import draw_performance, draw_world, qualities, render, text_directions
+from mag2.data.drawing import (
+    DrawnPerformance,
+    World,
+    draw_performance,
+    draw_world,
+    qualities,
+    render,
+    text_directions,
+)
+from mag2.data.drawing_around import draw_around
 from mag2.data.fisv import FisV
+from mag2.data.fisv_programmes import FisVProgrammes
+from mag2.data.programme import Programme
 from mag2.data.registry import DATASETS
-from mag2.data.simulatable import SimulatableSpec
+from mag2.data.simulatable import ScoreSheet, SimulatableSpec
 from mag2.data.simulation import Simulation
 from mag2.data.spec import DatasetSpec
+from mag2.vocabulary import actions_of
 
 __all__ = ["Texts", "simulatable", "simulate", "simulate_fisv"]
 
@@ -39,8 +52,8 @@ def simulate(
     *,
     sport: str | None = None,
     spec: DatasetSpec | None = None,
-    train: int = 480,
-    test: int = 200,
+    train: int | None = 480,
+    test: int | None = 200,
     length: tuple[int, int] | None = None,
     seed: int = 0,
     widths: Mapping[str, int] | None = None,
@@ -49,14 +62,18 @@ def simulate(
 ) -> Simulation:
     """Draw performances whose features and scores follow from planted actions, executions and music.
 
+    Of a dataset of real programmes (`spec.programmes()`: ISU-simulated, `FisVProgrammes`) scores, actions, their order
+    and their execution are real, and features are drawn around them.
+
     Everything comes from the seed; no global random state is read or changed.
 
     Args:
         texts: the actions' text features, `.visual` (M, Dt) and `.audio` (M, Da).
         sport: the sport of these actions: "figure_skating" (the default) is simulated as FS1000, "rhythmic_gymnastics"
-            as RG, "artistic_swimming" as LOGO.
+            as RG, "artistic_swimming" as LOGO, "figure_skating_elements" as ISU-simulated.
         spec: another dataset to simulate, of `DATASETS` for example, with the sport that it has.
-        train: videos for training; 480 and 200 are the sizes the simulator was measured at.
+        train: videos for training; 480 and 200 are the sizes the simulator was measured at. Of real programmes this
+            is the most that is taken, spread evenly over all of them; None takes all.
         test: videos for testing, drawn from the same world.
         length: fewest and most clips per video, every length between being as likely; by default about as
             long as the dataset's crops.
@@ -89,20 +106,23 @@ def simulate(
         )
     rng = np.random.default_rng(seed)
     world = draw_world(visual, audio, widths, aligned, rng)
-    lengths = rng.integers(length[0], length[1], size=train + test, endpoint=True)
-    performances = [draw_performance(world.base_value, int(clips), rng) for clips in lengths]
-    technical, component = qualities(performances, world.base_value)
-    sheet = spec.judge(technical, component, train, rng)
-    order = np.arange(len(performances)) if sheet.performance_of is None else sheet.performance_of
-    performances = [performances[number] for number in order]
+    real = spec.programmes()
+    if real is None:
+        assert train is not None
+        assert test is not None
+        performances, sheet, technical, component = _invented(spec, world, train, test, length, rng)
+    else:
+        programmes = [*_spread(real[0], train), *_spread(real[1], test)]
+        train = len(programmes) - len(_spread(real[1], test))
+        performances, sheet, technical, component = _around(spec, programmes, len(visual), length, rng)
     simulation = Simulation(
         spec=spec,
         seed=seed,
         n_train=train,
         sheet=sheet,
         features=render(world, performances, rng),
-        technical=technical[order],
-        component=component[order],
+        technical=technical,
+        component=component,
         action=[performance.action for performance in performances],
         fit=[performance.fit for performance in performances],
         q=[performance.q for performance in performances],
@@ -115,7 +135,56 @@ def simulate(
     return simulation.with_vision_language(visual_map, named)
 
 
-def simulate_fisv(texts: Texts, *, labels: str | Path | None = None, **options: Any) -> Simulation:
+# Performances, their scores, their technical and their component quality.
+_Drawn = tuple[list[DrawnPerformance], ScoreSheet, NDArray[np.float64], NDArray[np.float64]]
+
+
+def _invented(
+    spec: SimulatableSpec, world: World, train: int, test: int, length: tuple[int, int], rng: np.random.Generator
+) -> _Drawn:
+    """Drawn performances, judged by their qualities."""
+    lengths = rng.integers(length[0], length[1], size=train + test, endpoint=True)
+    performances = [draw_performance(world.base_value, int(clips), rng) for clips in lengths]
+    technical, component = qualities(performances, world.base_value)
+    sheet = spec.judge(technical, component, train, rng)
+    order = np.arange(len(performances)) if sheet.performance_of is None else sheet.performance_of
+    return [performances[number] for number in order], sheet, technical[order], component[order]
+
+
+def _around(
+    spec: SimulatableSpec,
+    programmes: Sequence[Programme],
+    n_texts: int,
+    length: tuple[int, int],
+    rng: np.random.Generator,
+) -> _Drawn:
+    """Clips around real performances, with their real scores."""
+    actions = actions_of(spec.sport)
+    if n_texts != len(actions):
+        raise ValueError(
+            f"{spec.name} is made of the {len(actions)} actions of {spec.sport}, got texts of {n_texts}: give "
+            f"TextFeatures.for_sport({spec.sport!r})"
+        )
+    lengths = rng.integers(length[0], length[1], size=len(programmes), endpoint=True)
+    performances = [
+        draw_around(each, actions, int(clips), rng) for each, clips in zip(programmes, lengths, strict=True)
+    ]
+    scores = {name: [each.scores[name] for each in programmes] for name in programmes[0].scores}
+    sheet = ScoreSheet([each.name for each in programmes], scores, real=True)
+    technical, component = (np.array([getattr(p, name) for p in programmes]) for name in ("technical", "component"))
+    return performances, sheet, technical, component
+
+
+def _spread(programmes: Sequence[Programme], count: int | None) -> list[Programme]:
+    """So many of the programmes, spread evenly over them; all of them where there are fewer, or with None."""
+    if count is None or count >= len(programmes):
+        return list(programmes)
+    return [programmes[i * len(programmes) // count] for i in range(count)]
+
+
+def simulate_fisv(
+    texts: Texts, *, labels: str | Path | None = None, elements: bool = False, **options: Any
+) -> Simulation:
     """Simulate Fis-V, with the real scores and the real split where their files are given.
 
     With real labels every video keeps its number, its split and its scores, and gets a simulated performance that
@@ -125,8 +194,9 @@ def simulate_fisv(texts: Texts, *, labels: str | Path | None = None, **options: 
     labels with simulated features, and every dataset made of them says that it is simulated.
 
     Args:
-        texts: figure skating's text features.
+        texts: figure skating's text features; with `elements` those of "figure_skating_elements".
         labels: the folder with the real `train.txt` and `test.txt`; without it scores are simulated as well.
+        elements: draw the features around the real executed elements, which the folder has in `elements.csv`.
         options: as `simulate` has them; with real labels the files say how many videos there are.
 
     Raises:
@@ -134,11 +204,13 @@ def simulate_fisv(texts: Texts, *, labels: str | Path | None = None, **options: 
         ValueError: an option that does not fit.
     """
     if labels is None:
+        if elements:
+            raise ValueError("elements are those of real videos: give the folder of their labels too")
         return simulate(texts, spec=FisV(), **options)
     taken = {"train", "test"} & set(options)
     if taken:
         raise ValueError(f"the real labels say how many videos there are: leave {' and '.join(sorted(taken))} out")
-    spec = FisV.with_labels(labels)
+    spec = FisVProgrammes.with_elements(labels) if elements else FisV.with_labels(labels)
     return simulate(texts, spec=spec, train=len(spec.train), test=len(spec.test), **options)
 
 
@@ -162,9 +234,11 @@ def _spec(sport: str | None) -> SimulatableSpec:
 
 
 def _check_sizes(
-    train: int, test: int, length: tuple[int, int], widths: Mapping[str, int], spec: SimulatableSpec
+    train: int | None, test: int | None, length: tuple[int, int], widths: Mapping[str, int], spec: SimulatableSpec
 ) -> None:
-    if train < 1 or test < 1:
+    if None in (train, test) and spec.programmes() is None:
+        raise ValueError(f"{spec.name} is drawn: say how many videos, with train and test")
+    if any(count is not None and count < 1 for count in (train, test)):
         raise ValueError(f"simulate wants 1 or more videos in train and test, got {train} and {test}")
     if not 1 <= length[0] <= length[1]:
         raise ValueError(f"length is the fewest and most clips of a video, from 1 up, got {length}")

@@ -220,7 +220,13 @@ class Simulation:
         return ClipFeatures.stack([part.video(video).numpy() for video in videos])
 
     def _description(self) -> str:
-        if self.sheet.real:
+        if self.spec.programmes_of is not None:
+            what = "real programmes and scores, simulated features"
+            scores = (
+                f"Elements, their order and execution, scores and split are real, those of {self.spec.programmes_of}; "
+                "the features belong to no video."
+            )
+        elif self.sheet.real:
             what = "real labels, simulated features"
             scores = f"The scores and the split are real, those of {self.spec.name}; the features belong to no video."
         else:

@@ -1,21 +1,17 @@
 """What a dataset is to the loaders: its scores, its files, and how its labels are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mag2.data.errors import DataError
+from mag2.data.features import ClipFeatures
+from mag2.data.finding import FilesOf, find_files, find_labels
 from mag2.data.labels import Example, require_labels, require_unique_names
+from mag2.data.layouts import Layouts
 from mag2.data.performances import MODALITIES, VISION_LANGUAGE, Dataset, assemble
-from mag2.data.reading import (
-    Locations,
-    find_features,
-    is_simulated,
-    listed,
-    read_features,
-    require_folder,
-)
+from mag2.data.reading import OPTIONAL, Locations, is_simulated, listed, read_features, require_folder
 from mag2.published import recipes
 
 __all__ = ["DatasetSpec", "published_scales"]
@@ -29,13 +25,17 @@ class DatasetSpec(ABC):
 
     Attributes:
         name: the dataset's, as tables print it and commands take it.
-        sport: the sport whose action texts belong to it, a key of `mag2.vocabulary.ACTIONS`.
+        sport: the sport whose action texts belong to it, a key of `mag2.vocabulary.ACTIONS` or
+            `OTHER_ACTIONS`.
         scales: for each target the number that a score is divided by; the label is then in [0, 1].
         clips: the length of a crop by default.
         label_files: the label files by argument name, relative to the dataset's folder.
         features: for each modality ("visual", "audio", "flow", "vision_language") where its features lie, relative to
             the folder: a folder of `<name>.npy`, a file of a pickled dict, or several, of which the first that exists
             is read.
+        layouts: the other ways in which its files lie about as people download them.
+        shipped: of a dataset that ships with the library, what is real and what its features are, in a few words; None
+            of others. shipped_note: what a page says about it beside that.
     """
 
     name: ClassVar[str]
@@ -44,6 +44,9 @@ class DatasetSpec(ABC):
     clips: ClassVar[int]
     label_files: ClassVar[Mapping[str, str]]
     features: ClassVar[Mapping[str, Locations]]
+    layouts: ClassVar[Layouts] = Layouts()
+    shipped: ClassVar[str | None] = None
+    shipped_note: ClassVar[str] = ""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -61,6 +64,14 @@ class DatasetSpec(ABC):
         Raises:
             DataError: one sentence naming the file and line at fault.
         """
+
+    def require_own(self, files: Mapping[str, Path], target: str) -> None:
+        """Raise DataError unless label files are those of this dataset; called where they were searched for."""
+        self.read_labels(files, target)
+
+    def crop_length(self, features: Mapping[str, ClipFeatures]) -> int:
+        """The length of every crop where none is requested: `clips`."""
+        return self.clips
 
     def path_of(self, pattern: str | Path, target: str) -> str | Path:
         """The path that a label file or a location of features stands for, for one target; itself by default."""
@@ -80,9 +91,14 @@ class DatasetSpec(ABC):
         features: Mapping[str, Locations | None] | None = None,
         cache: str | Path | None = None,
         progress: Callable[[int, int], None] | None = None,
+        label_folder: str | Path | None = None,
+        feature_folder: str | Path | None = None,
+        needs: Collection[str] | None = None,
+        crops: str = "shortest",
     ) -> Dataset:
         """Read the dataset for one target.
 
+        Files that are not at their usual places are searched for in the folder and below it (`mag2.data.layouts`).
         Labels are checked before any feature is read. Features are read once, into a store that later calls map into
         memory; the store is rebuilt when a file changes.
 
@@ -96,6 +112,12 @@ class DatasetSpec(ABC):
             cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
                 folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
             progress: called with the number of videos that are ready, counted once for each modality, and their total.
+            label_folder: holds the label files, where they lie apart from the features; `feature_folder` holds the
+                features. Both are searched in the same way.
+            needs: the modalities that must be there; others that are not found are left out, and the log says so. By
+                default those of the dataset but flow and vision_language.
+            crops: where modalities of a video differ in length, "shortest" (they end with the shortest) or "released"
+                (crops begin as in MLAVL's loader; see `Performances`).
 
         Raises:
             DataError: one sentence naming the file and, where there is one, the line at fault.
@@ -105,26 +127,51 @@ class DatasetSpec(ABC):
         _require_known(f"label file of {self.name}", label_files or {}, self.label_files)
         _require_known("modality", features or {}, (*MODALITIES, VISION_LANGUAGE))
         named = {**self.label_files, **(label_files or {})}
-        files = {name: self.path_of(pattern, target) for name, pattern in named.items()}
-        require_folder(folder, *files.values())
-        train, test = self.read_labels({name: folder / path for name, path in files.items()}, target)
+        require_folder(folder, *(self.path_of(pattern, target) for pattern in named.values()))
+        own = FilesOf(
+            name=self.name,
+            folder=folder,
+            label_files={key: self.path_of(pattern, target) for key, pattern in named.items()},
+            features={
+                key: self._for_target(value, target) for key, value in {**self.features, **(features or {})}.items()
+            },
+            chosen=_differing(label_files or {}, self.label_files) | _differing(features or {}, self.features),
+            layouts=self.layouts.of_target(lambda pattern: str(self.path_of(pattern, target))),
+            label_folder=None if label_folder is None else Path(label_folder),
+            feature_folder=None if feature_folder is None else Path(feature_folder),
+        )
+        files = find_labels(own, lambda found: self.require_own(found, target))
+        train, test = self.read_labels(files, target)
         for split, examples in (("train", train), ("test", test)):
             require_labels(examples, f"the {split} split of {self.name} for {target}")
         require_unique_names(train, test)
-        modalities = {**self.features, **(features or {})}
-        found = find_features(folder, {key: self._for_target(value, target) for key, value in modalities.items()})
+        needs = [key for key in self.features if key not in OPTIONAL] if needs is None else needs
+        found = find_files(own, files, [*train, *test], needs)
+        read = read_features(
+            folder, found.features, [*train, *test], store_name=self.store_name(target), cache=cache, progress=progress
+        )
         return assemble(
             self.name,
             target,
             scale=self.scales[target],
-            clips=self.clips if clips is None else clips,
+            clips=self.crop_length(read) if clips is None else clips,
             train=train,
             test=test,
-            features=read_features(
-                folder, found, [*train, *test], store_name=self.store_name(target), cache=cache, progress=progress
-            ),
-            simulated=is_simulated(folder, [*files.values(), *found.values()]),
+            features=read,
+            simulated=is_simulated(folder, found.every),
+            crops=crops,
         )
+
+    def read_shipped(self, target: str, *, clips: int | None = None) -> Dataset:
+        """The dataset that ships with the library; a dataset with `shipped` has one.
+
+        Args:
+            target: one of `targets`. clips: the length of every crop; the dataset's own by default.
+
+        Raises:
+            DataError: no such target, or nothing is shipped.
+        """
+        raise DataError(f"no features of {self.name} ship with the library: read them from a folder")
 
     def feature_paths(self) -> list[str | Path]:
         """Every file or folder that may hold features, of any target, relative to the dataset's folder."""
@@ -147,6 +194,11 @@ class DatasetSpec(ABC):
 
     def _for_target(self, locations: Locations | None, target: str) -> Locations | None:
         return locations and [self.path_of(path, target) for path in listed(locations)]
+
+
+def _differing(given: Mapping[str, Any], usual: Mapping[str, Any]) -> frozenset[str]:
+    """What is given and is not at its usual place."""
+    return frozenset(key for key, place in given.items() if key not in usual or place != usual[key])
 
 
 def _require_known(kind: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -13,9 +13,12 @@ import numpy as np
 
 from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures, FeatureDigest
+from mag2.data.npy_header import map_npy
 from mag2.data.raw_features import RawFeatures, check_shapes, mean_over_views
 from mag2.saving.atomic_io import holding, remove_leftovers, replacing
+from mag2.saving.bounded_json import load_json
 from mag2.saving.full_disk import is_full
+from mag2.saving.sentences import reason_of
 
 __all__ = ["STORE_VERSION", "default_cache_folders", "short_hash", "stored_features"]
 
@@ -63,7 +66,7 @@ def stored_features(
                     return found
                 return _build(folder, name, fingerprint, raw, progress)
         except OSError as fault:
-            reason, full = fault.strerror or type(fault).__name__, full or is_full(fault)
+            reason, full = reason_of(fault), full or is_full(fault)
     tried = " or ".join(str(folder) for folder in folders)
     if full:
         raise DataError(f"no space is left for the feature store in {tried}: make room, or give another cache folder")
@@ -95,7 +98,7 @@ def _fingerprint(raw: Sequence[RawFeatures]) -> dict[str, Any]:
         try:
             stat = each.file.stat()
         except OSError as fault:
-            raise DataError(f"{each} cannot be read ({fault.strerror}): put the features there") from fault
+            raise DataError(f"{each} cannot be read ({reason_of(fault)}): put the features there") from fault
         rows.append([each.name, each.file.name, stat.st_size, stat.st_mtime_ns])
     return {"layout": STORE_VERSION, "sources": rows}
 
@@ -104,12 +107,12 @@ def _open_current(folder: Path, name: str, fingerprint: dict[str, Any]) -> ClipF
     """The store, if it is whole and made from these files."""
     data_file = folder / f"{name}.npy"
     try:
-        note = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        note = load_json(folder / f"{name}.json")
         if any(note[key] != value for key, value in fingerprint.items()):
             return None
         if note["itself"] != _size_and_time(data_file):
             return None
-        data = np.load(data_file, mmap_mode="r", allow_pickle=False)
+        data = map_npy(data_file)
         # Another process may have replaced the file before it was mapped. What is mapped stays.
         if note["itself"] != _size_and_time(data_file):
             return None
@@ -117,7 +120,7 @@ def _open_current(folder: Path, name: str, fingerprint: dict[str, Any]) -> ClipF
         if data.shape != (offsets[-1], note["width"]):
             return None
         return ClipFeatures(data, offsets, digest=note["digest"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError):
         return None  # missing, half-written or damaged: build it anew
 
 
@@ -141,7 +144,7 @@ def _build(
             file.flush()
             os.fsync(file.fileno())
         itself = _size_and_time(partial)
-        data = np.load(partial, mmap_mode="r", allow_pickle=False)
+        data = map_npy(partial)
     note = {**fingerprint, "itself": itself, "lengths": lengths, "width": width, "digest": digest.text()}
     with replacing(folder / f"{name}.json") as partial:
         partial.write_bytes(json.dumps(note).encode())

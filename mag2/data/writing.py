@@ -34,9 +34,9 @@ def start_folder(folder: Path, about: str, feature_paths: Iterable[str | Path]) 
             path.rmdir()
 
 
-def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
-    """Write the rows of a label file, the fields of a row with a blank between."""
-    write_atomically("".join(" ".join(row) + "\n" for row in rows), path)
+def write_rows(path: Path, rows: Iterable[Sequence[str]], separator: str = " ") -> None:
+    """Write the rows of a label file, the fields of a row with a blank or another separator between."""
+    write_atomically("".join(separator.join(row) + "\n" for row in rows), path)
 
 
 def write_videos(folder: Path, names: Sequence[str], videos: Iterable[NDArray]) -> None:

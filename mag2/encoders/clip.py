@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mag2.encoders.random_weights import from_seed, seed_of
+from mag2.saving.sentences import one_line
+from mag2.saving.torch_files import TorchFileError, check_torch_file, load_torch
 
 __all__ = ["TOWERS", "OpenClipEncoder", "Tokenizer", "load_clip", "load_open_clip", "load_text_tower"]
 
@@ -104,6 +106,11 @@ def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None 
         raise ValueError(
             f"{weights!r} is neither a file nor weights of {model_name}; its weights are {', '.join(tags) or 'none'}"
         )
+    if seed is None and weights not in tags and not weights.endswith((".safetensors", ".npz", ".npy")):
+        try:
+            check_torch_file(weights)
+        except TorchFileError as fault:
+            raise ValueError(f"{weights} {fault}; give a checkpoint of {model_name}") from fault
     quick_gelu = weights in tags and open_clip.get_pretrained_cfg(model_name, weights).get("quick_gelu", False)
     try:
         if seed is not None:
@@ -112,7 +119,7 @@ def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None 
         else:
             model = open_clip.create_model(model_name, pretrained=weights, force_quick_gelu=quick_gelu)
     except Exception as error:  # open_clip raises what its downloader or torch raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = one_line(str(error).strip().partition("\n")[0]) or "open_clip says no more"
         raise ValueError(f"could not load {weights!r} into open_clip's {model_name}: {reason}") from error
     if checkpoint is not None:
         _overlay_text_side(model, Path(checkpoint))
@@ -142,7 +149,10 @@ _MAY_BE_ABSENT = "token_embedding."
 def _overlay_text_side(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"no checkpoint {path}; give a file")
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        saved = load_torch(path)
+    except TorchFileError as fault:
+        raise ValueError(f"{path} {fault}; give a checkpoint of a CLIP or a ViFi-CLIP") from fault
     saved = saved.get("state_dict", saved.get("model", saved)) if isinstance(saved, dict) else saved
     if not isinstance(saved, dict):
         raise ValueError(f"{path} holds no state_dict; give a checkpoint of a CLIP or a ViFi-CLIP")

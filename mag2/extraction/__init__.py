@@ -1,6 +1,7 @@
 """From videos to the features that models read: decoding, encoders by name or function, and the files they become.
 
-It needs the extra `video`: `pip install 'mag2[video]'`. Nothing of it is imported before a call needs it.
+It needs the extra `video`: `pip install 'mag2[video]'`. The packages of the extra are imported by the first call that
+needs them.
 """
 
 from mag2.extraction.extracting import Extracted, extract

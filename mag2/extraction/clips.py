@@ -23,7 +23,7 @@ Clip = dict[str, Tensor]
 
 
 def expected_clips(path: Path, timing: Timing) -> int:
-    """How many clips a file should have by the duration it declares; 0 where it declares none or cannot be read."""
+    """How many clips a file should have by its declared duration; 0 if there is none or the file cannot be read."""
     try:
         with opened(path) as container:
             seconds, _ = duration(container, video_stream(container, path))
@@ -41,10 +41,10 @@ class Clips:
         path: of the file.
         timing: which times the clips cover.
         encoders: by modality; "audio" reads sound, all others read pictures.
-        silent: the file has no sound, and silence is to stand for it.
+        silent: the file has no sound; the audio encoder gets silence.
 
     Attributes:
-        notes: sentences about what had to be done to read the file; complete after the last clip.
+        notes: a sentence for everything unusual about the file; complete after the last clip.
 
     Raises:
         VideoError: as `Pictures` and `Sound`, or the video is shorter than one clip.

@@ -1,4 +1,4 @@
-"""The command behind `mag2 extract`: videos in, the features that the loaders read out."""
+"""The command `mag2 extract`: from videos to the features that the loaders read."""
 
 import argparse
 import shlex
@@ -14,13 +14,14 @@ from mag2.extraction.extracting import DTYPES, NO_SOUND, Extracted, extract
 from mag2.extraction.loading import FORMS
 from mag2.extraction.manifest import FOLDERS, MANIFEST
 from mag2.extraction.timing import LAST
+from mag2.saving.sentences import one_line, printable
 
 __all__ = ["main"]
 
 _ABOUT = f"""Turn videos into features: <out>/video/NAME.npy, <out>/audio/NAME.npy, <out>/vision_language/NAME.npy.
 
-A video is named by its file without the ending. The same command goes on where a killed one was. {MANIFEST} in the
-folder says how the features were made; settings are not mixed in one folder."""
+The name of a video is that of its file without the ending. After a kill the same command makes what is missing.
+{MANIFEST} in the folder says how the features were made; one folder holds features of one setting."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,11 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 precision=options.precision,
                 batch=options.batch,
                 stop_at_fault=False,
-                report=lambda sentence: tqdm.write(sentence, file=sys.stderr),
+                report=lambda sentence: tqdm.write(one_line(sentence), file=sys.stderr),
                 progress=show,
             )
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {options.out}", file=sys.stderr)
         return 130
@@ -65,9 +66,8 @@ def _summary(results: Sequence[Extracted], out: Path) -> int:
     made = [result for result in results if result.made]
     done = len(results) - len(faulty) - len(made)
     earlier = f", {done} were done already" if done else ""
-    print(
-        f"Made: features of {len(made)} videos, {sum(r.clips for r in made)} clips, in {shlex.quote(str(out))}{earlier}"
-    )
+    clips, place = sum(r.clips for r in made), printable(shlex.quote(str(out)))
+    print(f"Made: features of {len(made)} videos, {clips} clips, in {place}{earlier}")
     if faulty:
         print(f"{len(faulty)} of {len(results)} videos could not be read; the lines above say why", file=sys.stderr)
     return 1 if faulty else 0
@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
 
 def _parser() -> _Parser:
@@ -91,14 +91,14 @@ def _parser() -> _Parser:
         "--vision-language",
         default="none",
         metavar="ENCODER",
-        help=f"(none) {FORMS['vision_language']}; every encoder but these may name its weights, "
-        f"ENCODER:WEIGHTS, a tag, a local file or random:SEED",
+        help=f"(none) {FORMS['vision_language']}; for other encoders than these ENCODER:WEIGHTS chooses the weights: "
+        f"a tag, a local file or random:SEED",
     )
     add("--frames", type=int, default=32, help="frames of a clip (32)")
     add("--fps", type=float, default=25, help="frames a second (25)")
-    add("--last", choices=LAST, default="drop", help="a last clip that the video does not fill (drop)")
+    add("--last", choices=LAST, default="drop", help="what to do with an end that does not fill a clip (drop)")
     add("--image-frames", type=int, metavar="N", help="frames of a clip that an image tower reads (all)")
-    add("--no-sound", choices=NO_SOUND, default="skip", help="audio features of a video without sound (skip)")
+    add("--no-sound", choices=NO_SOUND, default="skip", help="what to do with a video without sound (skip)")
     add("--dtype", choices=DTYPES, default="float32", help="of the files (float32)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (cpu)")
     add("--precision", choices=list(PRECISIONS), default="float32", help="of the encoders (float32)")

@@ -39,7 +39,7 @@ class Damage:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The container of a file, from a `with`. Nothing else is opened, whatever the file refers to.
+    """The container of a file, inside a `with`. Files and addresses that it refers to are not opened.
 
     Raises:
         VideoError: no such file, or none that FFmpeg reads.
@@ -64,7 +64,7 @@ def video_stream(container: Any, path: Path) -> Any:
     """The stream of pictures that a player would show.
 
     Raises:
-        VideoError: there is none, or none that FFmpeg decodes. Texts, still pictures and covers are none.
+        VideoError: there is none, or none that FFmpeg decodes. Texts, still pictures and cover pictures do not count.
     """
     from av.stream import Disposition
 
@@ -90,7 +90,10 @@ def sound_stream(container: Any) -> Any | None:
 
 
 def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
-    """The frames of a stream in the order in which they are shown; what is broken is counted and left out."""
+    """The frames of a stream in the order in which they are shown.
+
+    Damaged frames and broken packets are counted; the latter are left out.
+    """
     import av
 
     packets = container.demux(stream)
@@ -115,9 +118,9 @@ def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[Any]:
 
 
 def duration(container: Any, stream: Any) -> tuple[Fraction | None, bool]:
-    """Seconds that a stream lasts as the file declares them, or None; and whether that is the stream's own word.
+    """How many seconds a stream lasts as the file declares it, or None; and whether the stream itself declares it.
 
-    Where only the file as a whole has a duration, another stream may be the longer one.
+    Otherwise it is the duration of the whole file, in which another stream may be longer.
     """
     if stream.duration is not None and stream.time_base is not None:
         return stream.duration * stream.time_base, True

@@ -7,9 +7,9 @@ __all__ = ["deinterlaced"]
 
 
 def deinterlaced(frames: Iterable[Any], stream: Any, notes: list[str]) -> Iterator[Any]:
-    """The frames, one for one; from the first interlaced one on they pass the filter, which merges their fields.
+    """As many frames as are given; from the first interlaced one on, the filter merges the two fields of each frame.
 
-    The filter leaves progressive frames as they are. It holds one frame back, so that times stay as they were.
+    The filter changes neither progressive frames nor times. It returns a frame one frame later.
     """
     graph: Any = None
     shape: tuple[int, int, str] | None = None

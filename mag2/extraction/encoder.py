@@ -1,4 +1,4 @@
-"""One encoder, however it was given: by name or as a function."""
+"""One form for all encoders, loaded by name or given as a function."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -32,8 +32,8 @@ class Encoder:
         run: batches of what `prepare` made, (B, F, ...) pictures or (B, ...) windows, to features (B, D).
         about: what determines the features, as JSON; two calls may share a folder only where it is equal.
         source: where the weights came from, in words.
-        prepare: one picture (H, W, 3) uint8, or one window of sound (S,) float32, to what `run` reads.
-        frames: how many pictures of a clip are read, spread evenly; all where it is None.
+        prepare: turns one picture (H, W, 3) uint8, or one window of sound (S,) float32, into what `run` reads.
+        frames: how many pictures of a clip are read, spread evenly; None for all.
         rate: samples a second of the sound.
         random: the weights were never trained.
     """

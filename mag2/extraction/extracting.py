@@ -42,9 +42,9 @@ class Extracted:
     Attributes:
         name: of the video, and of its files.
         clips: T, how many clips it has; 0 where it could not be read.
-        made: the files that this call wrote, by modality; empty where an earlier call had finished it.
-        notes: sentences about what had to be done to read it.
-        fault: why it could not be read, one sentence; None where it could.
+        made: the files that this call wrote, by modality; empty where an earlier call had written them.
+        notes: a sentence for everything that is unusual about the video and what was done about it.
+        fault: why it could not be read, one sentence; None where it could be read.
     """
 
     name: str
@@ -77,50 +77,52 @@ def extract(
     """Turn videos into the features that the loaders of `mag2.data` read.
 
     Writes `<folder>/video/<name>.npy`, `<folder>/audio/<name>.npy` and `<folder>/vision_language/<name>.npy`, each
-    (T, D) with T clips, and `<folder>/extraction.json`, which says how they were made. Files appear whole. A call that
-    was killed goes on where it was: a video that is finished is not made again unless its file changed.
+    (T, D) with T clips, and `<folder>/extraction.json`, which says how they were made. No file is ever half written.
+    After a kill the same call makes what is missing; a finished video is made again only if its file changed.
 
-    Clip k covers the seconds k * frames / fps to (k + 1) * frames / fps, counted from the first picture. At each of its
-    frames stands the picture that a player would show at that time, whatever the video's own frame rate; the audio
-    window is exactly the clip's time. Memory does not grow with the length of the video, but for its features.
+    Clip k covers the seconds k * frames / fps to (k + 1) * frames / fps, counted from the first picture. Each frame of
+    a clip is the picture that a player would show at that time, whatever the video's own frame rate; the sound of a
+    clip covers exactly the clip's time. Memory does not grow with the length of the video, except for its features.
 
-    An encoder is a name or a function. A function of pictures takes (B, F, H, W, 3) uint8, one of sound (B, S) float32
-    in [-1, 1] at 16 kHz, and returns (B, D), a tensor or an array. It may have the attributes `name`, by which the
-    folder knows it; `frames`, how many of a clip's pictures it reads, spread evenly; `prepare`, a function that is
-    applied to each picture (H, W, 3) as it is decoded; `rate`, the samples a second. A module is moved to the device
-    and put into evaluation mode.
+    An encoder is a name or a function. A function for pictures takes (B, F, H, W, 3) uint8; a function for sound takes
+    (B, S) float32 in [-1, 1] at 16 kHz. Both return (B, D), a tensor or an array. The function may have the attributes
+    `name`, its name in `extraction.json`; `frames`, how many pictures of a clip it reads, spread evenly; `prepare`, a
+    function that is called with each picture (H, W, 3) when it is decoded; and `rate`, the samples a second. A module
+    is moved to the device and put into evaluation mode.
 
     Args:
-        video: a path, several, or a mapping from names to paths. Others are named by their file without the ending; a
-            folder stands for the videos in it.
-        folder: to write to; made where it is not there.
+        video: a path, several paths, or a mapping from names to paths. Without a mapping the name of a video is that of
+            its file without the ending. A folder stands for the videos in it.
+        folder: to write to; it is made if it does not exist.
         visual: `swin3d_b` (1024 wide), `swin3d_s`, `swin3d_t` (768), `s3d` (1024), `timesformer` (768), an image tower
-            as for `vision_language`, a function, or None for none. `<name>:<weights>` names other weights than the
-            published ones: a tag, a local file, or `random:<seed>`.
+            as for `vision_language`, or a function; None makes no such features. `<name>:<weights>` takes other weights
+            than the published ones: a tag, a local file, or `random:<seed>`.
         audio: `ast` (768), a function, or None.
-        vision_language: `open_clip:<model>/<weights>`, an image tower averaged over the clip's frames, in the space of
-            the text encoder of that name; a function, or None.
-        frames: of a clip; 32 as in the released Video Swin features.
-        fps: frames a second that a clip takes; 25 as there.
-        last: what becomes of a last clip that the video does not fill: "drop" leaves it out, "pad" repeats the last
-            picture, with silence where the sound has ended too.
+        vision_language: `open_clip:<model>/<weights>`, whose image features are averaged over the frames of the clip
+            and lie in the space of the text encoder of that name; a function, or None.
+        frames: the number of frames of a clip; 32 as in the released Video Swin features.
+        fps: frames of a clip in a second; 25 as in these features.
+        last: what to do with the end of a video that does not fill a clip: "drop" leaves it out, "pad" fills the clip
+            with the last picture, and with silence where the sound has ended.
         image_frames: how many frames of a clip an image tower reads, spread evenly; all by default.
-        no_sound: of a video without sound, "skip" writes no audio features, "silence" those of silence.
-        dtype: of the files, float32 or float16.
+        no_sound: what to do with a video without sound: "skip" writes no audio features, "silence" writes features of
+            silence.
+        dtype: of the numbers in the files, float32 or float16.
         device: where the encoders run.
-        precision: of the encoders: float32, or bfloat16 or float16 by autocast.
-        batch: clips that are encoded at a time; they are of one video. It changes features by rounding alone.
-        stop_at_fault: raise at the first video that cannot be read; otherwise its `Extracted` has the fault and the
-            others are made.
-        report: called with each sentence that there is to say of a video; by default it becomes a warning.
-        progress: called with the number of clips that are done and how many are expected in all.
+        precision: in which the encoders compute: float32, or bfloat16 or float16 by autocast.
+        batch: how many clips of a video are encoded together. It changes features by rounding errors alone.
+        stop_at_fault: raise at the first video that cannot be read. Otherwise the others are made, and the `Extracted`
+            of that video has its fault.
+        report: called with every note and fault, a sentence each; by default each is a warning.
+        progress: called with the number of clips that are done and the number that is expected in all.
 
     Returns:
         One `Extracted` for each video, in the order given.
 
     Raises:
         VideoError: a video cannot be read, with `stop_at_fault`; one sentence.
-        ValueError: an argument, a name, an encoder, a missing package, or a folder with features made in another way.
+        ValueError: an argument, name or encoder that is not possible, a package that is missing, or a folder with
+            features that were made with other settings; one sentence.
     """
     needed("av")
     videos = named_videos(video)
@@ -162,7 +164,7 @@ def extract(
 
 @dataclass(frozen=True)
 class _Work:
-    """How each video is worked on."""
+    """The settings that are the same for every video."""
 
     timing: Timing
     dtype: str
@@ -266,7 +268,7 @@ def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 
 
 class _Tally:
-    """How many clips are done, of how many."""
+    """Counts the clips that are done, for `progress`."""
 
     def __init__(self, videos: Mapping[str, Path], timing: Timing, progress: Callable[[int, int], None] | None):
         self._progress = progress

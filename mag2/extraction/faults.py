@@ -4,11 +4,16 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from mag2.saving.sentences import printable
+
 __all__ = ["VideoError", "needed", "reason"]
 
 
 class VideoError(ValueError):
     """A video that cannot be read: one sentence that names the file and says what to do."""
+
+    def __init__(self, sentence: str = ""):
+        super().__init__(printable(sentence))
 
 
 def needed(module: str) -> ModuleType:
@@ -27,5 +32,5 @@ def needed(module: str) -> ModuleType:
 def reason(error: BaseException, path: Path | None = None) -> str:
     """The first line of an error's message, without FFmpeg's number and file name."""
     text = str(getattr(error, "strerror", None) or error).strip()
-    line = text.splitlines()[0] if text else type(error).__name__
+    line = printable(text.splitlines()[0]) if text else "no reason is given"
     return line if path is None else line.replace(f"'file:{path}'", "").strip(" :")

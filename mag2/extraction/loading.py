@@ -21,8 +21,8 @@ FORMS = {
 def load_encoder(modality: str, name: str, *, image_frames: int | None = None) -> nn.Module:
     """The encoder of that name, on the CPU.
 
-    `swin3d_b`, `swin3d_s`, `swin3d_t`, `s3d`, `timesformer` and `ast` alone mean their published weights, which are
-    downloaded; `<name>:<weights>` gives a tag, a local file or `random:<seed>`.
+    `swin3d_b`, `swin3d_s`, `swin3d_t`, `s3d`, `timesformer` and `ast` alone take their published weights, which are
+    downloaded; `<name>:<weights>` takes those of a tag, of a local file or of `random:<seed>`.
 
     Args:
         modality: "visual", "audio" or "vision_language".
@@ -30,7 +30,7 @@ def load_encoder(modality: str, name: str, *, image_frames: int | None = None) -
         image_frames: how many frames of a clip an image tower reads; all by default.
 
     Raises:
-        ValueError: no encoder of that name for the modality, or its weights cannot be had.
+        ValueError: no encoder of that name for the modality, or its weights cannot be loaded.
     """
     kind, _, weights = name.partition(":")
     loaders: dict[str, Callable[[], nn.Module]] = {}

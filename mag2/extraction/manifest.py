@@ -1,4 +1,4 @@
-"""How the features of a folder were made: `extraction.json`, by which a call goes on and settings are not mixed."""
+"""`extraction.json`: how the features of a folder were made, and which are finished."""
 
 import hashlib
 import json
@@ -22,12 +22,12 @@ MANIFEST = "extraction.json"
 # Where the loaders of mag2.data find each modality.
 FOLDERS = {"visual": "video", "audio": "audio", "vision_language": "vision_language"}
 FORMAT = 1
-# Of a file, from its beginning and its end: what two videos of equal size are told apart by.
+# Two videos of equal size are told apart by so many bytes of their beginning and their end.
 _PRINTED = 1 << 16
 
 
 def settings_of(encoders: Mapping[str, Encoder], timing: Timing, dtype: str, precision: str, no_sound: str) -> dict:
-    """What must be equal for features to stand in one folder: that of all, and that of each modality."""
+    """The settings that features of one folder share: "clips" for all of them, "features" for each modality."""
     features = {
         FOLDERS[key]: {**encoder.about, "precision": precision} | ({"no_sound": no_sound} if key == "audio" else {})
         for key, encoder in encoders.items()
@@ -38,11 +38,11 @@ def settings_of(encoders: Mapping[str, Encoder], timing: Timing, dtype: str, pre
 
 
 class Manifest:
-    """The manifest of a folder, written anew, atomically, whenever a video begins or ends.
+    """The manifest of a folder; the file is written anew, atomically, before and after each video.
 
     Args:
-        folder: of the features; it is there.
-        settings: of this call, as `settings_of` gives them.
+        folder: of the features; it exists.
+        settings: of this call, from `settings_of`.
         sources: where the weights of each modality came from, in words, by folder.
 
     Raises:
@@ -66,7 +66,8 @@ class Manifest:
         """Which of the feature folders still lack this video.
 
         Raises:
-            VideoError: the video is another than before, and features of the earlier one would stay.
+            VideoError: the file changed, and features of the earlier one would stay in folders that this call leaves
+                out.
         """
         entry = self._content["videos"].get(name)
         if entry is None:
@@ -86,11 +87,11 @@ class Manifest:
         return self._content["videos"][name]["clips"]
 
     def notes(self, name: str) -> list[str]:
-        """What was said of a finished video."""
+        """The notes on a finished video."""
         return self._content["videos"][name]["notes"]
 
     def begin(self, name: str, path: Path) -> None:
-        """Say that a video's features are about to be written: what a killed call leaves is then known as ours.
+        """Record that features of a video are about to be written, so that files that a killed call leaves are known.
 
         Features of an earlier file of that name are removed.
         """
@@ -104,7 +105,9 @@ class Manifest:
         self._write()
 
     def write(self, name: str, features: Mapping[str, NDArray], silent: str | None, notes: list[str]) -> None:
-        """Write the features of a video by folder, and say so. `silent` is a folder that gets none for lack of sound.
+        """Write the features of a video, by folder, and record them.
+
+        `silent` is a folder that gets none because the video has no sound.
 
         Raises:
             ValueError: another width than the folder's.
@@ -131,7 +134,7 @@ class Manifest:
         write_atomically(json.dumps(self._content, indent=1, ensure_ascii=False) + "\n", self.path)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
-        """Refuse to put features beside others that were made in another way."""
+        """Refuse settings that differ from those of the features that are there."""
         known = self._content["videos"]
         places = {place: sorted((self.folder / place).glob("*.npy")) for place in FOLDERS.values()}
         if any(files for place, files in places.items() if place in self._content["features"]):
@@ -160,7 +163,7 @@ class Manifest:
             return True
         try:
             rows = np.load(self._file(place, name), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except Exception:  # a damaged header can fail in any way; it is made anew
             return False
         return rows.shape == (entry["clips"], self._content["features"][place].get("width"))
 
@@ -175,7 +178,7 @@ def _check_equal(made: Mapping[str, Any], wanted: Mapping[str, Any], begin: str)
 
 
 def _print(path: Path) -> str:
-    """What a file is recognized by, wherever it lies: its size, its beginning and its end."""
+    """The size of a file and a hash of its beginning and end: the same wherever the file lies."""
     hash_ = hashlib.blake2b(digest_size=16)
     try:
         with path.open("rb") as file:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mag2.saving.sentences import printable
+
 __all__ = ["VIDEO_ENDINGS", "named_videos"]
 
 _ENDINGS = ".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv"
@@ -36,7 +38,7 @@ def named_videos(video: _Path | Sequence[_Path] | Mapping[str, _Path]) -> dict[s
         raise ValueError("there are no videos; give the path of one, or several")
     videos: dict[str, Path] = {}
     for name, path in pairs:
-        if not _NAME.fullmatch(name) or len(name.encode()) > LONGEST:
+        if not _NAME.fullmatch(name) or printable(name) != name or len(name.encode()) > LONGEST:
             raise ValueError(
                 f'{name!r} is no name for the features of a video; give one without / \\ : * ? " < > |, '
                 f"without a dot or blank at its ends, of {LONGEST} bytes at most"

@@ -1,4 +1,4 @@
-"""The pictures of a video as they are to be seen: upright, whole, in square pixels, each with the time it is shown."""
+"""The pictures of a video as a player shows them: upright, whole, in square pixels, each with its time."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ ROUNDING = Fraction(1, 1000)
 CUT_OFF = 1
 # A picture that stays longer, in seconds, is a sign of broken times.
 LONGEST = 60
-# A frame that goes back by more than this, in seconds, is another.
+# So is a frame whose time is earlier than that of the frame before by more than this, in seconds.
 BACKWARDS = 1
 
 
@@ -35,12 +35,12 @@ class Picture:
 
 
 class Pictures:
-    """The pictures of one file, decoded while they are iterated, once; a few are in memory at a time.
+    """The pictures of one file; iterate once. They are decoded during the iteration, and few are in memory at a time.
 
     Attributes:
         start: the time stamp of the first picture in seconds, by which the sound is aligned; None before it is read.
         end: when the last picture ends, in seconds from the first; None before it is read.
-        notes: sentences about what had to be done to read the file; complete after the last picture.
+        notes: a sentence for everything unusual about the file; complete after the last picture.
 
     Raises:
         VideoError: no such file, no pictures in it, a file that is cut off or damaged, or broken times.
@@ -86,7 +86,7 @@ class Pictures:
         return np.ascontiguousarray(array[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
 
     def _measured(self, frames: Iterable[Any], stream: Any) -> Iterator[Any]:
-        """Pass the frames on; the first says how all are turned and how large they are shown."""
+        """The frames as they are; the first one sets the orientation and the size of all pictures."""
         first, changed = (0, 0), False
         for frame in frames:
             if self._size == (0, 0):
@@ -165,7 +165,7 @@ class Pictures:
             )
 
     def _check_whole(self, declared: Fraction | None, own: bool) -> None:
-        """Refuse a file that ends long before it says."""
+        """Refuse a file that ends long before its declared end."""
         if declared is None or self.end is None or declared - self.end <= CUT_OFF:
             return
         there: Fraction | None = self.end
@@ -202,7 +202,10 @@ class _Spacing:
 
 
 def on_grid(pictures: Iterable[Picture], step: Fraction) -> Iterator[Picture]:
-    """The picture that is shown at 0, step, 2 step, ... until the video ends; one may be given many times, or never."""
+    """The pictures that are shown at the times 0, step, 2 step, ... until the video ends.
+
+    A picture that is shown for long is given several times; one that is shown between two of these times, never.
+    """
     index = 0
     for picture in pictures:
         while index * step < picture.end - ROUNDING:

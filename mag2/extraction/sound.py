@@ -26,7 +26,7 @@ def has_sound(path: Path) -> bool:
 
 
 class Sound:
-    """The sound of one file, decoded as far as windows are taken of it; what was taken is forgotten.
+    """The sound of one file. It is decoded when a window needs it; earlier samples are released.
 
     Gaps, what comes before the sound begins and what comes after it ends are silence.
 
@@ -68,7 +68,7 @@ class Sound:
         return window
 
     def close(self, end: Fraction) -> None:
-        """Close the file, and note where the pictures, which end at `end` seconds, have no sound.
+        """Close the file, and note which part of the pictures has no sound; they end at `end` seconds.
 
         Raises:
             VideoError: too much of the sound is damaged.
@@ -120,7 +120,7 @@ class Sound:
 
 
 class _Run:
-    """Frames of sound that follow each other without a gap, in one format."""
+    """Converts frames of sound that follow each other without a gap and have one format."""
 
     def __init__(self, frame: Any, rate: int, path: Path):
         from av import AudioResampler
@@ -150,7 +150,7 @@ class _Run:
     def converted(self, frame: Any) -> Iterator[NDArray[np.float32]]:
         """The samples that a frame gives; the converter holds a few back."""
         self._source += frame.samples
-        frame.pts = None  # a run has no gaps: the converter is to make none
+        frame.pts = None  # by times the converter would fill gaps, and a run has none
         yield from self._resampled(frame)
 
     def rest(self) -> Iterator[NDArray[np.float32]]:

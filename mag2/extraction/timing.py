@@ -16,10 +16,10 @@ class Timing:
     Time 0 is the first frame that is shown. All times are exact fractions, so that nothing drifts in a long video.
 
     Args:
-        frames: of a clip; 32 as in the released Video Swin features.
-        fps: frames a second that a clip takes; 25 as in the released features.
-        last: what becomes of a last clip that the video does not fill: "drop" leaves it out, "pad" repeats the last
-            frame, with silence where the sound has ended too.
+        frames: the number of frames of a clip; 32 as in the released Video Swin features.
+        fps: frames of a clip in a second; 25 as in the released features.
+        last: what to do with the end of a video that does not fill a clip: "drop" leaves it out, "pad" fills the clip
+            with the last frame, and with silence where the sound has ended.
 
     Raises:
         ValueError: a number out of range, or another word for `last`.
@@ -57,14 +57,14 @@ class Timing:
         return round(clip * self.seconds * rate)
 
     def spread(self, count: int | None) -> list[int]:
-        """Which frames of a clip an encoder reads that takes `count`: the middle of each of `count` equal parts."""
+        """The frames that an encoder of `count` frames reads of a clip: the middle ones of `count` equal parts."""
         if count is None:
             return list(range(self.frames))
         return [floor(Fraction(2 * i + 1, 2) * self.frames / count) for i in range(count)]
 
 
 def _rate(fps: float | Fraction) -> Fraction:
-    """The exact rate that a number stands for; 23.976, 29.97 and 59.94 are 24000, 30000 and 60000 / 1001."""
+    """The exact rate for a rounded one: 23.976, 29.97 and 59.94 are 24000, 30000 and 60000 / 1001."""
     if isinstance(fps, float):
         broadcast = Fraction(1000 * round(fps * 1.001), 1001)
         if abs(broadcast - Fraction(fps)) < Fraction(1, 1000):

@@ -16,7 +16,7 @@ from mag2.nn.state_dicts import load_strictly
 
 __all__ = ["PUBLISHED", "SpectrogramTransformer", "TimeSformer", "load_ast", "load_timesformer"]
 
-# The weights that are meant where none are named.
+# The weights of a name alone.
 PUBLISHED = {
     "timesformer": "facebook/timesformer-base-finetuned-k400",
     "ast": "MIT/ast-finetuned-audioset-10-10-0.4593",
@@ -110,7 +110,8 @@ class SpectrogramTransformer(nn.Module):
 def load_timesformer(weights: str) -> TimeSformer:
     """TimeSformer with weights: a name on the hub, "" for Kinetics-400's, a local folder or file, `random:SEED`.
 
-    A name or folder brings its own preprocessing. A file and random weights are the base size, with the library's.
+    A name or folder has its own preprocessing. A file and random weights are of the base size and take the defaults of
+    transformers.
 
     Raises:
         ValueError: no such file, weights that do not fit, or a download that failed.
@@ -125,7 +126,8 @@ def load_timesformer(weights: str) -> TimeSformer:
 def load_ast(weights: str) -> SpectrogramTransformer:
     """AST with weights: a name on the hub, "" for AudioSet's, a local folder or file, `random:SEED`.
 
-    A name or folder brings its own preprocessing. A file and random weights are the base size, with the library's.
+    A name or folder has its own preprocessing. A file and random weights are of the base size and take the defaults of
+    transformers.
 
     Raises:
         ValueError: no such file, weights that do not fit, or a download that failed.

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mag2.nn.state_dicts import without_prefix
+from mag2.saving.sentences import one_line
+from mag2.saving.torch_files import load_torch
 
 __all__ = ["digest", "is_file_name", "read_weights"]
 
@@ -26,7 +28,7 @@ def read_weights(path: Path, *, strip: str = "", without: tuple[str, ...] = ()) 
     Args:
         path: of the file.
         strip: a prefix to take off where keys have it.
-        without: prefixes of keys to leave out, a classification head's say.
+        without: prefixes of keys to leave out, for example of a classification head.
 
     Raises:
         ValueError: no such file, or no state dict in it.
@@ -40,9 +42,9 @@ def read_weights(path: Path, *, strip: str = "", without: tuple[str, ...] = ()) 
 
             saved = load_file(path)
         else:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and safetensors each raise their own
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            saved = load_torch(path)
+    except Exception as error:  # safetensors raises its own
+        line = one_line(str(error).strip().partition("\n")[0])
         raise ValueError(f"{path} holds no weights that can be read safely ({line}); save a state_dict") from None
     for key in ("state_dict", "model"):
         if isinstance(saved, Mapping) and isinstance(saved.get(key), Mapping):

@@ -173,6 +173,23 @@ class MLAVL(Pretrained):
         folded.load_state_dict({**kept, **ours, "prompts": torch.cat(grades)})
         return folded.train(self.training)
 
+    def with_constant_texts(self) -> "MLAVL":
+        """The equal model whose texts are constants: what a module that makes them anew makes now.
+
+        Equal to this model in evaluation, and saved without a text tower. A model whose texts are constants already
+        is returned itself.
+        """
+        if self.live_texts is None:
+            return self
+        with torch.no_grad(), evaluating(self):
+            texts = self.live_texts.features()
+        sizes: dict[str, Any] = self.sizes
+        constant = MLAVL(texts, **sizes, provenance=self.provenance)
+        state = {key: value for key, value in self.state_dict().items() if not key.startswith("owned_texts.live.")}
+        load_strictly(constant, {**state, "owned_texts.texts": texts.rows})
+        some = next(self.parameters())
+        return constant.to(some.device, some.dtype).train(self.training)
+
     @property
     def texts(self) -> Tensor | None:
         """The text features (2M + 3N, D); None where a module makes them anew."""

@@ -49,11 +49,12 @@ def watch_training(plug: Plug) -> None:
             "trains nothing: all its parameters were frozen after it was attached, as `get_peft_model` does for "
             "example; set requires_grad_(True) on `attached(model)[i].module` to train it",
         )
-    elif "_settled" not in plug.__dict__ and plug not in _watched:
-        _warn_of_adapters(plug)
-        if _state["hook"] is None:
-            _state["hook"] = register_optimizer_step_post_hook(_after_step)
-        _watched.add(plug)
+    elif "_settled" not in plug.__dict__:
+        _warn_of_adapters(plug)  # at every call until a step has moved it: PEFT may come after `attach`
+        if plug not in _watched:
+            if _state["hook"] is None:
+                _state["hook"] = register_optimizer_step_post_hook(_after_step)
+            _watched.add(plug)
 
 
 def _is_frozen(plug: Plug) -> bool:

@@ -93,8 +93,11 @@ class ElementTexts:
         Raises:
             ValueError: an element whose description has no feature here.
         """
-        index = [self._row(element.description) for element in performance.elements]
-        return self.rows[torch.tensor(index, dtype=torch.long)]
+        return self.rows[torch.tensor(self.rows_of(performance), dtype=torch.long)]
+
+    def rows_of(self, performance: Performance) -> list[int]:
+        """Which of `rows` the T executed elements of a performance have; ValueError as `clips`."""
+        return [self._row(element.description) for element in performance.elements]
 
     def _row(self, description: str) -> int:
         row = self._index.get(description)

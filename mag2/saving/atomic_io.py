@@ -1,16 +1,15 @@
 """Files that are never seen half-written, and folders that one process holds at a time."""
 
 import contextlib
-import json
 import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import torch
 from filelock import FileLock, Timeout
 
+from mag2.saving.bounded_json import load_json
 from mag2.saving.full_disk import KeptFault, naming_full_disk
 
 __all__ = ["alone_in", "holding", "read_json", "remove_leftovers", "replacing", "save_atomically", "write_atomically"]
@@ -92,7 +91,7 @@ def save_atomically(value: object, path: Path) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         kept = KeptFault(file)
         try:
-            torch.save(value, cast(BinaryIO, kept))
+            torch.save(value, kept)  # type: ignore[arg-type]  # it writes and flushes, which is all that torch needs
         except RuntimeError:  # torch's own, for a write that failed
             if kept.fault is None:
                 raise
@@ -112,7 +111,7 @@ def read_json(path: Path, *keys: str) -> dict:
         ValueError: it is damaged; the sentence names it.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
     except ValueError:
         value = None
     if not isinstance(value, dict) or not set(keys) <= value.keys():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mag2.nn.state_dicts import load_strictly, without_prefix
 from mag2.saving.atomic_io import replacing
+from mag2.saving.bounded_json import load_json
 
 # What a JSON says its format is. 1: kinds are places of classes (mag2 0.1). 2: kinds are names of the registry.
 FORMAT, FORMATS = 2, (1, 2)
@@ -94,9 +95,9 @@ def read_json(path: Path, writer: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no {path.name} in {path.parent}; give a folder that {writer} wrote")
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); give a folder that {writer} wrote") from None
+        about = load_json(path)
+    except ValueError as fault:
+        raise ValueError(f"{path} {fault}; give a folder that {writer} wrote") from None
     if not isinstance(about, dict):
         raise ValueError(f"{path} holds a {type(about).__name__}; give a folder that {writer} wrote")
     return about

@@ -1,4 +1,4 @@
-"""Prompts become features: shipped with the library, read from the authors' files, or encoded by any text tower."""
+"""Text features and their prompts: shipped with the library, read from files, or encoded by any text encoder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mag2.encoders import TextEncoder, checked_features, load_text_encoder, source_of
 from mag2.saving.folders import FORMAT, check_readable, library_version, read_json, read_weights, write_folder
+from mag2.saving.torch_files import TorchFileError, load_torch
 from mag2.texts.controls import controlled
 from mag2.texts.provenance import Provenance, TextRows, provenance_of
 from mag2.vocabulary import ACTIONS, GRADE_WORDS, Prompts, grade_words, make_prompts, with_article
@@ -22,6 +23,8 @@ __all__ = ["SHIPPED", "TextFeatures"]
 _SETS = ("visual", "audio", "grades", "audio_visual_grades")
 _FILES, _KIND = ("texts.safetensors", "texts.json"), "text_features"
 SHIPPED = files("mag2") / "shipped" / "minilm.safetensors"
+# The same for `mag2.vocabulary.OTHER_ACTIONS`.
+SHIPPED_OTHER = files("mag2") / "shipped" / "minilm_elements.safetensors"
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,7 +76,7 @@ class TextFeatures:
         return f"TextFeatures({sport}{sizes}, source={self.source!r})"
 
     def _mark(self) -> None:
-        """Have each set carry its provenance, so that a module that is given one set can save it."""
+        """Attach to each set where it is from: a module that receives one set can then save that too."""
         for name in _SETS:
             rows = getattr(self, name)
             known = provenance_of(rows)
@@ -133,23 +136,26 @@ class TextFeatures:
         table, source = _shipped()
         unknown = [prompt for prompt in prompts.rows if prompt not in table]
         if unknown:
-            raise ValueError(f"no shipped feature for the prompt {unknown[0]!r}; use TextFeatures.encode for it")
+            raise ValueError(
+                f"no shipped feature for the prompt {unknown[0]!r}; use TextFeatures.encode for it, "
+                f"in a table's command --texts minilm"
+            )
         rows = torch.stack([table[prompt] for prompt in prompts.rows])
         return cls.from_rows(rows, prompts, sport=sport, source=source)
 
     @classmethod
     def load(cls, sport: str, encoder: str = "shipped", **prompts: Any) -> "TextFeatures":
-        """The features of a sport by the name of what made them.
+        """The features of a sport, by the name of an encoder or from a file.
 
         Args:
-            sport: a key of `ACTIONS`.
-            encoder: "shipped" (`for_sport`), a name that `encode` knows ("open_clip:ViT-B-16/openai"), the path of an
-                authors' file (`from_released`), which has six grades and the paper's templates alone, or a folder that
-                `save` wrote.
+            sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`.
+            encoder: "shipped" (`for_sport`); a name that `encode` knows ("open_clip:ViT-B-16/openai"); a file of the
+                authors (`from_released`), which has only the paper's templates and six grades; or a folder that `save`
+                wrote.
             prompts: n_grades, visual_template, audio_template, as `for_sport` takes them.
 
         Raises:
-            ValueError: as these, or an authors' file of another sport or where it has no such prompts.
+            ValueError: as these methods; or a file or folder that has texts of another sport, or not these prompts.
         """
         if encoder == "shipped":
             return cls.for_sport(sport, **prompts)
@@ -178,12 +184,14 @@ class TextFeatures:
         if not path.is_file():
             raise ValueError(f"no text file {path}; give the authors' FS_, RG_ or LOGO_text_feature.npy")
         try:
-            rows = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is no file that torch saved; give the authors' text file") from error
+            rows = load_torch(path)
+        except TorchFileError as fault:
+            raise ValueError(f"{path} {fault}; give the authors' text file") from fault
         if not isinstance(rows, Tensor) or rows.dim() != 2:
             raise ValueError(f"{path} holds {_described(rows)}; a text file holds one tensor (rows, width)")
-        by_rows = {2 * len(actions) + 3 * n_grades: sport for sport, actions in ACTIONS.items()}
+        by_rows: dict[int, str] = {}
+        for known_sport, actions in ACTIONS.items():  # of equal numbers the first: not a sport that a user added
+            by_rows.setdefault(2 * len(actions) + 3 * n_grades, known_sport)
         sport = by_rows.get(len(rows))
         if sport is None:
             known = ", ".join(f"{count} ({name})" for count, name in by_rows.items())
@@ -211,12 +219,12 @@ class TextFeatures:
             actions: a known sport, or a list of 2 to 2,000 action terms: ``["handspring", "round-off", ...]``.
             encoder: a name that `mag2.encoders.load_text_encoder` knows, "minilm" for example; or a function from a
                 list of P prompts to an array (P, D).
-            checkpoint: of an open_clip encoder, a file of weights over those of its name.
-            grades: the grade words from worst to best, or their number; `n_grades` by default.
-            n_grades: N, 3 to 8.
+            checkpoint: for an open_clip encoder, a file whose weights replace those of its name.
+            grades: the grade words from worst to best, or their number N, 3 to 8.
+            n_grades: N where `grades` is not given.
             visual_template, audio_template: the words before the action.
             device: where an encoder that is loaded by name runs.
-            sport: what terms of your own are called.
+            sport: a name for the sport of your own action terms.
 
         Raises:
             ValueError: as `make_prompts` and `load_text_encoder`; a function that returns no finite array (P, D).
@@ -279,10 +287,10 @@ class TextFeatures:
         return cls(visual, audio, grades, audio_visual_grades, prompts, sport, source)
 
     def with_grades(self, n_grades: int) -> "TextFeatures":
-        """The same features with fewer grades, where the fewer words are among the present ones.
+        """The same features with fewer grades; the words of the fewer grades must be among the present ones.
 
         Raises:
-            ValueError: one of the words has no feature here.
+            ValueError: one of the words has no feature here, or the present grades are words of your own.
         """
         if n_grades == self.n_grades:
             return self
@@ -333,10 +341,12 @@ def _standard_grades(n_grades: int) -> tuple[str, ...]:
 def _shipped() -> tuple[Mapping[str, Tensor], str]:
     from safetensors import safe_open
 
-    with safe_open(str(SHIPPED), framework="pt") as file:
-        about = file.metadata()
-        features = file.get_tensor("features").float()
-    return dict(zip(json.loads(about["prompts"]), features, strict=True)), about["source"]
+    table: dict[str, Tensor] = {}
+    for path in (SHIPPED_OTHER, SHIPPED):
+        with safe_open(str(path), framework="pt") as file:
+            about = file.metadata()
+            table |= zip(json.loads(about["prompts"]), file.get_tensor("features").float(), strict=True)
+    return table, about["source"]
 
 
 def _described(value: object) -> str:

@@ -1,8 +1,8 @@
 """Text features that learn with the model: a trainable text encoder and learned prompts (the last rows of Table 5).
 
-Both make a sport's features anew at every call, so that gradients reach what made them, and both take the place of
-`TextFeatures`: ``MLAVL(TrainableTextEncoder.for_sport("figure_skating"))``. After training, `features()` gives
-ordinary `TextFeatures`, and no text tower is needed any more.
+Both compute the features of a sport at every call, so that gradients reach the encoder or the prompts. Both are given
+instead of `TextFeatures`: ``MLAVL(TrainableTextEncoder.for_sport("figure_skating"))``. After training, `features()`
+returns ordinary `TextFeatures`, and the text tower is no longer needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ _STAND_IN = "x"
 
 
 class LiveTexts(nn.Module):
-    """The text features of one sport, made anew at every call.
+    """The text features of one sport, computed at every call.
 
     Returns (2M + 3N, D): M visual and M audio action texts, 2N audio-visual grades and N grades, in the released row
     order. All prompts go through the tower as one batch.
@@ -59,21 +59,21 @@ class LiveTexts(nn.Module):
 class TrainableTextEncoder(LiveTexts):
     """A text tower that trains: tokens, positions, transformer, last norm and projection ("Trainable Text Encoder").
 
-    The image tower, the temperature and all else of the CLIP stay outside, and the CLIP itself stays as it is. The
-    state_dict is the whole tower: 63.4 million weights of ViT-B-16, 254 MB, and with Adam three times that.
+    It has a copy of the text tower alone, without the image tower and the temperature; the given CLIP does not change.
+    The state_dict is the whole tower: 63.4 million weights of ViT-B-16, 254 MB. Adam keeps two more numbers a weight.
 
     Args:
         clip: an open_clip model (`TextTower`).
         tokenizer: what `open_clip.get_tokenizer` gives, or a name for it.
         prompts: what to encode, `mag2.vocabulary.make_prompts`.
-        sport, source: what the features say they are.
+        sport, source: the sport and the origin that the features name.
 
     Raises:
         ValueError: a tower of another form (`TextTower`), or a prompt that it cannot read.
     """
 
-    # `mag2.training` trains the tower at this share of the model's rate (ours): at the whole rate of a new model a
-    # pretrained one soon forgets what it knew.
+    # `mag2.training` trains the tower at this share of the model's rate (our choice): at the rate of a new model, a
+    # pretrained tower soon loses what it learned.
     lr_scale = 0.01
 
     def __init__(
@@ -106,12 +106,13 @@ class TrainableTextEncoder(LiveTexts):
         visual_template: str = "a video of",
         audio_template: str = "a music suitable for",
     ) -> "TrainableTextEncoder":
-        """The prompts of a sport before a tower by name; until it is trained it gives what `TextFeatures.encode` does.
+        """The prompts of a sport and a tower by name. Before training the features equal `TextFeatures.encode`.
 
         Args:
             sport, n_grades, visual_template, audio_template: as `make_prompts`.
-            encoder: `open_clip:<model>/<weights>`, or `random:<seed>`: small, never trained, for trials.
-            checkpoint: a fine-tuned CLIP or ViFi-CLIP over the weights (`mag2.encoders.load_text_encoder`).
+            encoder: `open_clip:<model>/<weights>`, or `random:<seed>`, a small untrained tower for trials.
+            checkpoint: of a fine-tuned CLIP or ViFi-CLIP, whose weights replace those of the name
+                (`mag2.encoders.load_text_encoder`).
 
         Raises:
             ValueError: as `make_prompts`, `load_text_tower` and the constructor.
@@ -126,24 +127,26 @@ class TrainableTextEncoder(LiveTexts):
 
 
 class LearnedPrompts(LiveTexts):
-    """Context that is learned in the place of [XXX], "a [XXX] video of ...", before a frozen text tower.
+    """Prompts with learned context, "a [XXX] video of ...", and a frozen text tower that encodes them.
 
     "Trainable Prompt Learning" of Table 5, after CoOp (Zhou et al., IJCV 2022): the context is n_context vectors in the
-    space of the token embeddings, begun from N(0, 0.02). Each of the four sets of prompts has its own: the visual and
-    the audio actions, the audio-visual and the visual grades (that grades have one is ours).
+    space of the token embeddings, in the place of [XXX]. They are initialised from N(0, 0.02). Each of the four sets of
+    prompts has its own context: visual actions, audio actions, audio-visual grades and visual grades. (Context for the
+    grades is our choice.)
 
-    The tower is a tool and no part of the module: it has no parameters here, never trains, stays in evaluation mode
-    whatever `train()` says, follows `to()`, and gradients flow through it. So the state_dict holds the context alone
-    (4 x n_context x W: 33 kB for ViT-B-16) and the digest of the tower, by which the context of another is refused.
+    The tower is not a submodule. It never trains and is always in evaluation mode; gradients pass through it, and
+    `to()` moves it. The state_dict therefore holds the context alone (4 x n_context x W: 33 kB for ViT-B-16) and the
+    digest of the tower. Loading refuses context that was learned with another tower.
 
     Args:
         clip, tokenizer, sport, source: as `TrainableTextEncoder`.
         prompts: each with [XXX] in one place; `learnable_prompts` makes those of a sport.
-        n_context: how many vectors stand in the place of [XXX], 4 (ours; CoOp compares 4, 8 and 16).
+        n_context: how many vectors stand in the place of [XXX]; 4 is our choice, CoOp compares 4, 8 and 16.
 
     Raises:
-        ValueError: n_context below 1, a prompt without one [XXX] between spaces, or one too long with the context, a
-            tower of another form (`TextTower`); when loading, context that was learned before another tower.
+        ValueError: n_context below 1; a prompt that has not exactly one [XXX] between spaces, or that is too long with
+            the context; a tower of another form (`TextTower`); when loading, context that was learned with another
+            tower.
     """
 
     tower: TextTower
@@ -178,9 +181,9 @@ class LearnedPrompts(LiveTexts):
         self.register_buffer("tower_digest", tower.digest.to(words.device))
         self.context = nn.Parameter(words.new_empty(len(self.sizes), n_context, words.shape[2]).normal_(std=0.02))
         self.width = tower.width
-        # The words never change: they are looked up once, and the table, two fifths of ViT-B-16's tower, goes.
+        # The words never change: they are looked up once. The table, two fifths of ViT-B-16's tower, is deleted.
         del tower.token_embedding
-        # Past nn.Module's own setattr, which would make it a part.
+        # Not by nn.Module's setattr, which would make it a submodule.
         self.__dict__["tower"] = tower
 
     @classmethod
@@ -193,7 +196,7 @@ class LearnedPrompts(LiveTexts):
         n_grades: int = 6,
         n_context: int = 4,
     ) -> "LearnedPrompts":
-        """The learnable prompts of a sport before a tower by name.
+        """The learnable prompts of a sport and a tower by name.
 
         Args:
             sport, n_grades: as `learnable_prompts`.

@@ -1,4 +1,4 @@
-"""Texts that a module owns: their features, their provenance, and the projection to the width of the module."""
+"""The texts of a module: their features, their provenance, and the projection to the width of the module."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +20,10 @@ class ProjectedTexts(nn.Module):
     All rows go through the projection together: its BatchNorms use one set of statistics for all of them.
 
     Args:
-        rows: (R, D) features, of which a float32 copy becomes the buffer `texts`; or a module that makes them anew at
-            every call and learns (`mag2.texts.learned`), which becomes the submodule `live`.
+        rows: (R, D) features, of which a float32 copy becomes the buffer `texts`; or a module that computes them at
+            every call (`mag2.texts.learned`), which becomes the submodule `live`.
         dim: d, the width of the model.
-        provenance: where the rows are from; by default what the rows say themselves (`TextRows`).
+        provenance: where the rows are from; by default that of the rows (`TextRows`).
 
     Raises:
         ValueError: the rows are no tensor (R, D) with at least one row.
@@ -54,7 +54,7 @@ class ProjectedTexts(nn.Module):
 
     @property
     def kept(self) -> Tensor:
-        """The rows (R, D) of the buffer; a module that makes rows anew keeps none."""
+        """The rows (R, D) of the buffer, which a module with `live` does not have."""
         assert self.texts is not None
         return self.texts
 
@@ -65,18 +65,18 @@ class ProjectedTexts(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What builds it again, for JSON."""
+        """The arguments of `from_config`, as JSON has them."""
         return {"dim": self.projection.dim, "owned_texts": self.description}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ProjectedTexts":
-        """To load weights and texts into."""
+        """A module with texts of zeros, to load weights and texts into."""
         rows, provenance = cls.blank(config["owned_texts"])
         return cls(rows, config["dim"], provenance)
 
     @staticmethod
     def blank(config: Mapping[str, Any]) -> tuple[Tensor, Provenance]:
-        """Rows of zeros and a provenance from what `description` gave, to load a state into."""
+        """Rows of zeros and the provenance of a `description`, to load a state into."""
         return torch.zeros(config["shape"]), Provenance.from_config(config)
 
 

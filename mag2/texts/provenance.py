@@ -21,12 +21,12 @@ class Provenance:
 
     @property
     def config(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Its parts, as JSON has them."""
         return {"source": self.source, "sport": self.sport, "prompts": self.prompts and list(self.prompts)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Provenance":
-        """From what `config` gave."""
+        """The provenance of a `config`."""
         prompts = config.get("prompts")
         return cls(None if prompts is None else tuple(prompts), config.get("source", "given"), config.get("sport"))
 

@@ -3,18 +3,18 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from mag2.saving.atomic_io import save_atomically, write_atomically
 from mag2.saving.full_disk import append_whole
 from mag2.training.history import Epoch, History
-from mag2.training.optimizer_state import load_optimizer, parameter_names
+from mag2.training.optimizer_state import parameter_names
 from mag2.training.run import Run
+from mag2.training.saved_training import SavedTraining
 
 __all__ = ["Checkpoint"]
 
@@ -33,6 +33,7 @@ class Checkpoint:
         self.identity = json.loads(json.dumps(identity))
         self.marks = dict(marks)
         self.last_saved = time.monotonic()
+        self.best: dict[str, Tensor] | None = None  # the weights of the best epoch so far, where these are kept
 
     def resume(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler, history: History
@@ -40,43 +41,67 @@ class Checkpoint:
         """Load the checkpoint that is there, in place; metrics of epochs after it are removed.
 
         Raises:
-            ValueError: the checkpoint is of another training.
+            ValueError: the checkpoint is of another training, damaged or foreign; one sentence with what to do.
         """
         folder = self.run.folder
         if folder is None:
             return
         path = folder / "checkpoint.pt"
-        if path.is_file():
-            saved = torch.load(path, map_location=self.run.device, weights_only=True)
-            if saved["identity"] != self.identity:
+        if path.exists() or path.is_symlink():
+            saved = SavedTraining(path, self.run.device)
+            if not saved.is_of(self.identity):
                 raise ValueError(f"{path} is of another training (other data or settings); give another folder")
-            model.load_state_dict(saved["model"])
-            names = saved.get("parameters")
-            load_optimizer(optimizer, saved["optimizer"], model, names, list(saved["model"]))
-            schedule.load_state_dict(saved["schedule"])
-            history.epochs.extend(Epoch(**epoch) for epoch in saved["history"])
+            history.epochs.extend(saved.load_into(model, optimizer, schedule))
+            history.predictions.extend(saved.predictions())
+            self.best = saved.best_weights(model)
         # Epochs that were measured after the checkpoint are trained again, so their lines are removed.
         lines = "".join(self._line(epoch) for epoch in history.epochs)
         write_atomically(lines, folder / "metrics.jsonl")
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler, history: History) -> None:
-        """Add the last epoch's line, and write a checkpoint where one is due."""
+    def keep_best(self, model: nn.Module) -> None:
+        """Note the present weights as those of the best epoch."""
+        self.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: LRScheduler,
+        history: History,
+        *,
+        ended: bool = False,
+    ) -> None:
+        """Add the last epoch's line, and write a checkpoint where one is due: after the last epoch always."""
         folder = self.run.folder
         if folder is None:
             return
         append_whole(self._line(history.last).encode(), folder / "metrics.jsonl")
-        done = len(history.epochs) == self.run.epochs
-        if done or time.monotonic() - self.last_saved >= self.run.checkpoint_seconds:
+        if (
+            ended
+            or len(history.epochs) == self.run.epochs
+            or time.monotonic() - self.last_saved >= self.run.checkpoint_seconds
+        ):
             state = {
                 "identity": self.identity,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "parameters": parameter_names(model, optimizer),
                 "schedule": schedule.state_dict(),
-                "history": [asdict(epoch) for epoch in history.epochs],
+                "history": [epoch.plain for epoch in history.epochs],
+                "predictions": _stacked(history.predictions),
             }
+            if self.best is not None:
+                state["best"] = self.best
             save_atomically(state, folder / "checkpoint.pt")
             self.last_saved = time.monotonic()
 
     def _line(self, epoch: Epoch) -> str:
-        return json.dumps(asdict(epoch) | self.marks) + "\n"
+        return json.dumps(epoch.plain | self.marks) + "\n"
+
+
+def _stacked(predictions: list[Tensor | None]) -> Tensor | None:
+    """The predictions (epochs, n) of all epochs in one tensor, nan where they were not kept; None without any."""
+    known = next((each for each in predictions if each is not None), None)
+    if known is None:
+        return None
+    return torch.stack([torch.full_like(known, torch.nan) if each is None else each for each in predictions])

@@ -1,13 +1,14 @@
 """Faults that a table's command finds before it trains or writes anything."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 
 from mag2.data import Dataset
 from mag2.training.request import DatasetKey, Request
 
-__all__ = ["check_device", "check_models", "check_one_kind"]
+__all__ = ["check_device", "check_models", "check_one_kind", "rows_with_features"]
 
 
 def check_device(name: str) -> None:
@@ -25,6 +26,22 @@ def check_one_kind(datasets: Iterable[Dataset]) -> None:
     if len({simulated for _, simulated in kinds}) > 1:
         names = ", ".join(f"{name} {'is' if simulated else 'is not'}" for name, simulated in kinds)
         raise ValueError(f"simulated and real data do not stand in one table, and here {names} simulated")
+
+
+def rows_with_features(request: Request, datasets: Mapping[DatasetKey, Dataset]) -> tuple[Request, str | None]:
+    """The request without the rows that need features which no dataset here has, and the sentence that says so.
+
+    Where no row would be left, the request is returned as it is.
+    """
+    there = {name for each in datasets.values() for name in each.train.widths}
+    lacking = {key: row for key, row in request.rows.items() if not set(row.needs) <= there}
+    if not lacking or len(lacking) == len(request.rows):
+        return request, None
+    names = " and ".join(dict.fromkeys(each.name for each in datasets.values()))
+    missing = " and ".join(sorted({need for row in lacking.values() for need in row.needs} - there))
+    rows = {key: row for key, row in request.rows.items() if key not in lacking}
+    sentence = f"Rows {', '.join(lacking)} are left out: {names} has no {missing} features."
+    return replace(request, rows=rows), sentence
 
 
 def check_models(request: Request, datasets: Mapping[DatasetKey, Dataset]) -> None:

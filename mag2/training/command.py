@@ -13,37 +13,47 @@ from tqdm import tqdm
 
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.sentences import one_line
 from mag2.training.cells import Cell, Outcome, finished_results, read_result
-from mag2.training.checks import check_device, check_models, check_one_kind
+from mag2.training.checks import check_device, check_models, check_one_kind, rows_with_features
 from mag2.training.dataset_providers import forget_datasets
+from mag2.training.first_look import first_look_notes
 from mag2.training.grid import run_grid
 from mag2.training.options import chosen_out, make_parser, model_size
-from mag2.training.recipe import published_epochs
+from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.report import cell_name, page_notes, page_title, results_csv, table_page
+from mag2.training.request import Request
 from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
+from mag2.training.said import log_on_stderr
+from mag2.training.sober_notes import guided_notes, ridge_notes
+from mag2.training.table_file import write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
 from mag2.training.threads import threads_of_torch
-from mag2.training.train_cell import SMALL_BATCH, CellTraining
+from mag2.training.train_cell import CellTraining
 
 __all__ = ["main"]
 
-SIMULATED_EPOCHS = 12
 
+def main(table: Table, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
+    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault.
 
-def main(table: Table, arguments: Sequence[str] | None = None) -> int:
-    """Run a table's command; the exit status is 0, 1 where a training failed, 2 where the input is at fault."""
+    `program` is what errors and the manifest call the command; by default the script that runs.
+    """
     parser = make_parser(table)
+    parser.prog = program or parser.prog
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(given)
-    options.seeds = list(dict.fromkeys(options.seeds))
-    options.command = shlex.join(["python", sys.argv[0] if arguments is None else f"{table.name}.py", *given])
+    usual_seeds = [0] if options.data or options.datasets else table.seeds
+    options.seeds = list(dict.fromkeys(options.seeds or usual_seeds))
+    script = ["python", sys.argv[0] if arguments is None else f"{table.name}.py"]
+    options.command = " ".join([program, shlex.join(given)]) if program else shlex.join([*script, *given])
     try:
         with threads_of_torch(options.threads):
             return _run(table, options)
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(str(error)))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {chosen_out(table, options)}", file=sys.stderr)
         return 130
@@ -54,30 +64,50 @@ def _run(table: Table, options: argparse.Namespace) -> int:
     check_device(options.device)
     # Every fault of the data and of the texts shows here, before anything is written.
     forget_datasets()  # files may have changed since an earlier call in this process
-    datasets = request.datasets()
-    check_one_kind(datasets.values())
-    settings = _settings(table, options, datasets.values())
-    fingerprints = request.fingerprints(datasets)
-    check_models(request, datasets)
-    epochs = {Target(data.name, data.target): _epochs(options.epochs, data) for data in datasets.values()}
+    left_out = None
+    with log_on_stderr():
+        datasets = request.datasets()
+        check_one_kind(datasets.values())
+        settings = _settings(table, options, datasets.values())
+        fingerprints = request.fingerprints(datasets)
+        if not (options.rows or options.data):
+            request, left_out = rows_with_features(request, datasets)
+        check_models(request, datasets)
+    _check_record(options.record, request)
     out = chosen_out(table, options)
-    with recorded(out, settings, fingerprints, describe_call(options, request, epochs)):
+    with recorded(out, settings, fingerprints, describe_call(options, request)):
         work = CellTraining(
             request=request,
-            epochs=epochs,
             device=options.device,
             precision=settings["precision"],
             compile=options.compile,
             keep_weights=options.keep_weights,
+            record=tuple(sorted(set(options.record))),
+            save_weights=not options.no_weights,
         )
-        return _report(table, settings, out, _train(work, out, options))
+        outcomes = _train(work, out, options)
+        notes = [] if left_out is None else [f"- {left_out}"]
+        if request.small:
+            notes += first_look_notes(request.providers)
+        if not options.data:
+            notes += ridge_notes(request.rows, list(datasets.values()), outcomes)
+            notes += guided_notes(request.rows, request.targets, outcomes)
+        return _report(table, settings, out, outcomes, notes)
+
+
+def _check_record(record: Sequence[int], request: Request) -> None:
+    """Refuse epochs to record that a training does not reach."""
+    cells = ((row, target) for target in request.targets for row in request.rows.values())
+    fewest = min(request.recipe(row, request.dataset(row, target)).epochs for row, target in cells)
+    if max(record, default=0) > fewest:
+        raise ValueError(f"--record names epoch {max(record)}, and a training has {fewest} epochs")
 
 
 def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[Outcome]:
     """Run the grid behind a progress bar that counts epochs, with a line for each cell that ends."""
     rows, targets = work.request.rows, work.request.targets
     cells = [Cell(row, target, seed) for target in targets for row in rows for seed in options.seeds]
-    sizes = {c: rows[c.row].stages * work.epochs[c.target] for c in cells if read_result(c, out) is None}
+    sizes = {c: work.request.total_epochs(rows[c.row], c.target) for c in cells if read_result(c, out) is None}
     if len(sizes) < len(cells):
         print(f"{len(cells) - len(sizes)} of {len(cells)} trainings are done already in {out}", file=sys.stderr)
     headings = [row.heading for row in rows.values()]
@@ -107,7 +137,9 @@ def _train(work: CellTraining, out: Path, options: argparse.Namespace) -> list[O
     return sorted(outcomes, key=lambda outcome: order[outcome.cell])
 
 
-def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome]) -> int:
+def _report(
+    table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequence[Outcome], more_notes: Sequence[str]
+) -> int:
     """Write and print the page of everything that the folder holds, also from earlier runs."""
     failed = [outcome for outcome in outcomes if outcome.error]
     rows = [each for row in table.rows for each in (row, *row.controls(), *row.weighted())]
@@ -123,24 +155,21 @@ def _report(table: Table, settings: Mapping[str, Any], out: Path, outcomes: Sequ
         if settings["size"] == "paper"
         else f"narrow models, not their papers' sizes, batches of {SMALL_BATCH}"
     )
-    notes = page_notes(seeds, shown, size, simulated=settings["simulated"])
-    title = page_title(table.title, targets, simulated=settings["simulated"])
+    described = [size] if settings["start"] == "residual" else [size, f"guides of +MAG2 enter by {settings['start']!r}"]
+    notes = page_notes(seeds, shown, *described, simulated=settings["simulated"])
+    notes += more_notes
+    title = page_title(table.title, targets, shown, simulated=settings["simulated"])
     page = table_page(title, notes, headings, targets, shown, table.metrics)
     if table.facts is not None:
         page += f"\n{table.facts()}\n"
     write_atomically(results_csv(shown, headings), out / "results.csv")
+    write_table(table, headings, out)
     write_atomically(page, out / f"{table.name}.md")
     print(page)
     print(f"Written: {out / f'{table.name}.md'}, {out / 'results.csv'}, {out / 'settings.json'}")
     if failed:
         print(f"{len(failed)} of {len(outcomes)} trainings failed; the page says why", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _epochs(requested: int | None, dataset: Dataset) -> int:
-    if requested is not None:
-        return requested
-    return SIMULATED_EPOCHS if dataset.simulated else published_epochs(dataset.name, dataset.target)
 
 
 def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Dataset]) -> dict[str, Any]:
@@ -151,6 +180,7 @@ def _settings(table: Table, options: argparse.Namespace, datasets: Iterable[Data
         "epochs": options.epochs,
         "size": model_size(options),
         "precision": "bfloat16" if options.bf16 else "float32",
+        "start": options.start,
         "threads": options.threads,
     }
 

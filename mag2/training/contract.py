@@ -22,6 +22,8 @@ class ScoringModel(Protocol):
     - `branches` (mapping of name to module): `train` fits each of them first. A branch is a scoring model too.
     - `start_fusion()`: called when the branches are trained, before the model itself is; required with `branches`.
       Example: `mag2.baselines.PAMFN`.
+    - `min_clips`, `max_clips` (whole numbers), on any module inside: the fewest and the most clips that it takes. They
+      are looked up where whole videos are scored. Example: `mag2.baselines.QTD`.
     - `lr_scale` (a number above 0), on any module inside: its parameters learn at this share of the recipe's rate.
       Example: `mag2.texts.TrainableTextEncoder`.
     """

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mag2.data import DATASETS, DataError, Dataset, DatasetSpec, SimulatableSpec, Simulation, simulate, simulate_fisv
+from mag2.data.fisv import FisV
+from mag2.data.fisv_programmes import ELEMENTS, FisVProgrammes
+from mag2.data.isu_simulated import SimulatedISU
 from mag2.data.performances import MODALITIES
 from mag2.data.reading import Locations
 from mag2.data.simulate import simulatable
@@ -18,6 +21,7 @@ __all__ = [
     "SIZES_OF",
     "DatasetProvider",
     "FolderProvider",
+    "ShippedProvider",
     "SimulationProvider",
     "forget_datasets",
     "read_once",
@@ -33,7 +37,11 @@ FOLDERS = {"visual": "video", "audio": "audio", "flow": "flow"}
 
 # Simulated for two cores: fewer and shorter videos than the real datasets have; of RG, which is small, as many.
 SIZES: dict[str, Any] = {"clips": 16, "train": 320, "test": 100, "length": (14, 20), "width": 128}
-SIZES_OF: dict[str, dict[str, Any]] = {"RG": {"train": 800, "test": 200}}
+SIZES_OF: dict[str, dict[str, Any]] = {
+    "RG": {"train": 800, "test": 200},
+    # A length is that of a free skating; a short programme has two thirds of it.
+    "ISU-simulated": {"spec": SimulatedISU(), "train": 400, "test": 160, "length": (21, 30), "clips": 20},
+}
 NARROWER = 8  # where extractors are compared, simulated features are narrower than the real ones by this factor
 ALIGNED_WIDTH = 384  # least width of visual features that hold the space of the shipped texts
 
@@ -62,15 +70,33 @@ class FolderProvider:
     """A dataset in a folder of released files.
 
     Features of another extractor than the released one lie beside them, in a folder of that name: `video_C3D`.
+    Audio and flow may be missing: what a row needs of them is checked before it is trained.
+
+    Attributes:
+        label_folder, feature_folder: where labels and features lie apart. places: (modality, path) pairs, likewise.
+        crops: of modalities that differ in length, as `mag2.data.Performances` has it.
     """
 
     spec: DatasetSpec
     folder: Path
     clips: int | None = None
+    label_folder: Path | None = None
+    feature_folder: Path | None = None
+    places: tuple[tuple[str, str], ...] = ()
+    crops: str = "shortest"
 
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Read it for one target."""
-        dataset = self.spec.read(self.folder, target, clips=self.clips, features=self._locations(extractors))
+        dataset = self.spec.read(
+            self.folder,
+            target,
+            clips=self.clips,
+            features={**dict(self.places), **self._locations(extractors)},
+            label_folder=self.label_folder,
+            feature_folder=self.feature_folder,
+            needs=tuple(extractors) or ("visual",),
+            crops=self.crops,
+        )
         if not dataset.simulated:
             self._check_widths(extractors, dataset.train.widths)
         return dataset
@@ -84,15 +110,17 @@ class FolderProvider:
         if missing:
             raise DataError(f"{self.spec.name} has no {missing[0]} features: choose other rows")
         locations: dict[str, Locations | None] = {modality: None for modality in own if modality not in extractors}
+        base = self.feature_folder or self.folder
         released = RELEASED_EXTRACTORS_OF.get(self.spec.name, RELEASED_EXTRACTORS)
         for modality, extractor in extractors.items():
             folder = f"{FOLDERS[modality]}_{extractor}"
-            if (self.folder / folder).exists():
-                locations[modality] = folder
+            if modality in dict(self.places):
+                continue
+            if (base / folder).exists():
+                locations[modality] = folder if base == self.folder else base / folder
             elif released[modality] != extractor:
                 raise DataError(
-                    f"there is no folder {self.folder / folder}: put the {extractor} features there, "
-                    f"or choose other rows"
+                    f"there is no folder {base / folder}: put the {extractor} features there, or choose other rows"
                 )
         return locations
 
@@ -107,8 +135,24 @@ class FolderProvider:
 
 
 @dataclass(frozen=True)
+class ShippedProvider:
+    """A dataset that ships with the library."""
+
+    spec: DatasetSpec
+    clips: int | None = None
+
+    def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
+        """Read it for one target."""
+        if extractors:
+            raise DataError(f"the features of {self.spec.name} are of no network: choose rows that name none")
+        return self.spec.read_shipped(target, clips=self.clips)
+
+
+@dataclass(frozen=True)
 class SimulationProvider:
     """A simulated dataset; where `labels` names the folder of the real scores (Fis-V), only features are simulated.
+
+    Where that folder has the executed elements too, features are simulated around the real programmes.
 
     With `top1` it is aligned: it has vision_language features, which name that share of the actions.
     """
@@ -122,6 +166,11 @@ class SimulationProvider:
     seed: int = 0
     labels: Path | None = None
     top1: float | None = None
+
+    def __post_init__(self) -> None:
+        """Take the real elements that lie beside real labels."""
+        if self.labels is not None and type(self.spec) is FisV and (self.labels / ELEMENTS).is_file():
+            object.__setattr__(self, "spec", FisVProgrammes.with_elements(self.labels))
 
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
         """Simulate it for one target."""
@@ -144,13 +193,14 @@ def _simulation(provider: SimulationProvider, widths: tuple[tuple[str, int], ...
     if provider.top1 is not None:
         options |= {"aligned": True, "top1": provider.top1}
     if provider.labels is not None:
-        return simulate_fisv(texts, labels=provider.labels, **options)
+        elements = isinstance(provider.spec, FisVProgrammes)
+        return simulate_fisv(texts, labels=provider.labels, elements=elements, **options)
     return simulate(texts, spec=provider.spec, train=provider.train, test=provider.test, **options)
 
 
 def simulation_provider(name: str, **changed: Any) -> SimulationProvider:
     """The simulated dataset of that name, of a size for two cores unless `changed` says otherwise."""
-    return SimulationProvider(simulatable(DATASETS[name]), **(SIZES | SIZES_OF.get(name, {}) | changed))
+    return SimulationProvider(**({"spec": simulatable(DATASETS[name])} | SIZES | SIZES_OF.get(name, {}) | changed))
 
 
 def read_once(provider: DatasetProvider, target: str, extractors: Mapping[str, str] = {}) -> Dataset:

@@ -18,10 +18,14 @@ from mag2.saving.full_disk import naming_full_disk
 from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
-from mag2.training.prediction import call_model, measure, predict
+from mag2.training.prediction import call_model, check_whole, measure, predict
 from mag2.training.recipe import Recipe
+from mag2.training.recording import record_epoch
 from mag2.training.run import Run, autocast
+from mag2.training.steps import Steps
 from mag2.training.tensorboard import TensorBoard
+from mag2.training.trained_folder import save_trained
+from mag2.training.validation import Validation
 
 __all__ = ["batches", "fit"]
 
@@ -35,6 +39,9 @@ def fit(
     recipe: Recipe,
     run: Run,
     on_epoch: Callable[[Epoch], object] | None = None,
+    *,
+    validation: Validation | None = None,
+    keep_model: bool = False,
 ) -> History:
     """Train `model` in place and measure it on the test set after every epoch.
 
@@ -45,48 +52,84 @@ def fit(
     Args:
         model: a `mag2.training.ScoringModel`; checked before training and on the first batch.
         on_epoch: called after each epoch, for progress.
+        validation: hold back a share of the training videos, to stop early or to keep the best epoch by it.
+        keep_model: write the trained model into `run.folder`, for `mag2.load_trained` (`save_trained` says how a model
+            of your own class comes back).
 
     Returns:
         The `History`, that of the epochs before a resume included.
 
     Raises:
         ContractError: the model is no `ScoringModel`; the sentence says which part.
-        ValueError: the folder holds a checkpoint of another training, or another one is at work in it, or the model
-            needs features that the dataset does not have.
+        ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
+            features that the dataset does not have, whole videos are longer than it takes, `keep_model` without a
+            folder, or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
         DiskFullError: a file did not fit; make room, and the same call goes on.
     """
     check_model(model)
+    if keep_model and run.folder is None:
+        raise ValueError("keep_model writes the model into the folder of the run; give Run(folder=...)")
+    train_on, held = (None, None) if validation is None else validation.split(len(dataset.train))
     model.to(run.device)
     forward: Any = torch.compile(model) if run.compile else model
     optimizer = recipe.make_optimizer(model)
     schedule = recipe.make_schedule(optimizer, run.epochs)
     history = History()
     identity = {
-        "recipe": asdict(recipe),
+        "recipe": recipe.identity,
         "epochs": run.epochs,
         "seed": run.seed,
         "precision": run.precision,
         "data": dataset.fingerprint,
     }
+    if run.evaluation != "crops":  # as in version 0.1, whose checkpoints say nothing of it
+        identity["evaluation"] = run.evaluation
+        for split in (dataset.train, dataset.test) if validation is not None else (dataset.test,):
+            check_whole(model, split)
+    if validation is not None:
+        identity["validation"] = asdict(validation)
     checkpoint = Checkpoint(run, identity, {"data": "simulated"} if dataset.simulated else {})
     with _alone(run.folder), torch.random.fork_rng(devices=_cuda_devices(run.device)):
         checkpoint.resume(model, optimizer, schedule, history)
         first = len(history.epochs)
         board = TensorBoard(run.folder, first + 1)
         for number in range(first, run.epochs):
+            if validation is not None and validation.stops(history.epochs):
+                break
             started = time.perf_counter()
-            loss = _train_epoch(forward, model, dataset.train, recipe, run, optimizer, number, check=number == first)
-            prediction = predict(forward, dataset.test, device=run.device, precision=run.precision)
             rate = float(schedule.get_last_lr()[0])
-            schedule.step()
+            steps = Steps(model, recipe, optimizer, schedule)
+            loss = _train_epoch(
+                forward, model, dataset.train, steps, run, number, videos=train_on, check=number == first
+            )
+            prediction = predict(forward, dataset.test, **run.scoring(recipe.clips))
+            steps.end_epoch()
             measured = measure(prediction, dataset.test)
-            epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started)
+            found = None
+            if validation is not None and held is not None:
+                own = predict(forward, dataset.train, videos=held, **run.scoring(recipe.clips))
+                found = measure(own, dataset.train, held)[validation.measure]
+            epoch = Epoch(number + 1, loss, rate, **measured, seconds=time.perf_counter() - started, validation=found)
             history.epochs.append(epoch)
+            history.predictions.append(prediction)
+            if validation is not None and validation.keep_best and validation.best(history.epochs) is epoch:
+                checkpoint.keep_best(model)
             board.log(epoch)
-            checkpoint.save(model, optimizer, schedule, history)
+            record_epoch(model, dataset, run, number + 1)
+            ended = validation is not None and validation.stops(history.epochs)
+            checkpoint.save(model, optimizer, schedule, history, ended=ended)
             if on_epoch is not None:
                 on_epoch(epoch)
+    history.chosen = history.last.epoch
+    if history.predictions[-1] is None:  # of a checkpoint that did not keep them
+        history.predictions[-1] = predict(forward, dataset.test, **run.scoring(recipe.clips))
+    if validation is not None and validation.keep_best and checkpoint.best is not None:
+        model.load_state_dict(checkpoint.best)
+        history.chosen = validation.best(history.epochs).epoch
+    if keep_model and run.folder is not None:
+        held_back = None if validation is None else asdict(validation)
+        save_trained(model, run.folder, dataset, history=history, recipe=recipe, run=run, validation=held_back)
     return history
 
 
@@ -107,21 +150,26 @@ def _train_epoch(
     forward: nn.Module,
     model: nn.Module,
     performances: Performances,
-    recipe: Recipe,
+    steps: Steps,
     run: Run,
-    optimizer: torch.optim.Optimizer,
     number: int,
     *,
+    videos: Tensor | None,
     check: bool,
 ) -> float:
-    """One epoch; returns the mean loss. With `check` the model's output and loss are checked on the first batch."""
+    """One epoch on all performances or on those of `videos`; returns the mean loss.
+
+    With `check` the model's output and loss are checked on the first batch.
+    """
     model.train()
     forward.train()
     torch.manual_seed(_mixed(run.seed, number, 0))
     generator = torch.Generator().manual_seed(_mixed(run.seed, number, 1))
     totals = []
-    for index in batches(len(performances), recipe.batch, generator):
-        part = performances.batch(index, generator).to(run.device)
+    count = len(performances) if videos is None else len(videos)
+    for numbers in batches(count, steps.recipe.batch, generator):
+        index = numbers if videos is None else videos[numbers]
+        part = performances.batch(index, generator, clips=steps.recipe.clips).to(run.device)
         with autocast(run.device, run.precision):
             output = call_model(forward, part)
             if check:
@@ -130,11 +178,7 @@ def _train_epoch(
             if check:
                 check_total(model, losses)
             check, total = False, losses["total"]
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        if recipe.grad_clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.grad_clip)
-        optimizer.step()
+        steps.take(total)
         totals.append(total.detach())
     mean = float(torch.stack(totals).mean())
     if not math.isfinite(mean):

@@ -1,6 +1,7 @@
 """Run a model on batches, predict a whole split, and measure predictions."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from mag2.data import Batch, Performances
 from mag2.metrics import mse, relative_l2, spearman
 from mag2.nn.modules import unwrapped
 from mag2.training.contract import check_output
-from mag2.training.run import autocast
+from mag2.training.run import EVALUATIONS, autocast
 
-__all__ = ["call_model", "measure", "predict"]
+__all__ = ["call_model", "check_whole", "measure", "predict", "whole_videos"]
 
 
 def predict(
@@ -22,26 +23,71 @@ def predict(
     device: str = "cpu",
     precision: str = "float32",
     batch: int = 64,
+    videos: Tensor | None = None,
+    clips: int | None = None,
+    evaluation: str = "crops",
 ) -> Tensor:
-    """Scores (n,) in [0, 1], in evaluation mode, from the centre crop of every performance.
+    """Scores (n,) in [0, 1], in evaluation mode, of every performance or of those of `videos`.
+
+    Args:
+        evaluation: "crops": from the centre crop of every performance, padded with zeros where it is shorter. "whole":
+            from every performance as it is, from its first to its last clip, alone in its batch: nothing is padded, and
+            no score depends on another video. Modalities of different length end with the shortest.
+        batch, clips: videos a batch, and length of a crop, for "crops"; by default the split's own length.
+        videos: (n,) their numbers in the split.
 
     Raises:
         ContractError: the model returned no "score" (B,); checked on the first batch.
-        ValueError: as `call_model`.
+        ValueError: as `call_model` and `check_whole`.
     """
+    if evaluation not in EVALUATIONS:
+        raise ValueError(f"unknown evaluation {evaluation!r}; there are {', '.join(EVALUATIONS)}")
+    parts: Iterable[Batch]
+    if evaluation == "whole":
+        parts = whole_videos(model, performances, videos)
+    else:
+        chosen = torch.arange(len(performances)) if videos is None else videos
+        parts = (performances.batch(index, clips=clips) for index in chosen.split(batch))
     was_training = model.training
     model.eval()
-    scores = []
+    scores: list[Tensor] = []
     with torch.no_grad(), autocast(device, precision):
-        for start in range(0, len(performances), batch):
-            index = torch.arange(start, min(start + batch, len(performances)))
-            part = performances.batch(index).to(device)
-            output = call_model(model, part)
-            if start == 0:
+        for part in parts:
+            output = call_model(model, part.to(device))
+            if not scores:
                 check_output(model, output, len(part))
             scores.append(output["score"].float().cpu())
     model.train(was_training)
     return torch.cat(scores)
+
+
+def whole_videos(model: nn.Module, performances: Performances, videos: Tensor | None = None) -> Iterator[Batch]:
+    """Every performance, or those of `videos`, as a batch of its own, of all its clips.
+
+    A video of fewer clips than the model needs (`min_clips`) gets zeros after its end, up to as many.
+    """
+    fewest, _ = check_whole(model, performances)
+    for video in range(len(performances)) if videos is None else videos.tolist():
+        yield performances.batch([video], clips=max(int(performances.lengths[video]), fewest))
+
+
+def check_whole(model: nn.Module, performances: Performances) -> tuple[int, int | None]:
+    """The fewest and the most clips that a model takes: `min_clips` and `max_clips` of any module in it, 1 and None.
+
+    Raises:
+        ValueError: a performance has more.
+    """
+    parts = list(model.modules())
+    fewest = max([1, *(n for part in parts if (n := getattr(part, "min_clips", None)) is not None)])
+    most = min((n for part in parts if (n := getattr(part, "max_clips", None)) is not None), default=None)
+    longest = int(performances.lengths.argmax())
+    length = int(performances.lengths[longest])
+    if most is not None and length > most:
+        raise ValueError(
+            f"{type(unwrapped(model)).__name__} takes {most} clips at most and video {performances.names[longest]!r} "
+            f"has {length}: evaluate crops, or build it with a larger max_len"
+        )
+    return fewest, most
 
 
 def call_model(model: nn.Module, batch: Batch) -> Any:
@@ -65,9 +111,9 @@ def call_model(model: nn.Module, batch: Batch) -> Any:
     return model(*given, vision_language=batch.vision_language)
 
 
-def measure(prediction: Tensor, performances: Performances) -> dict[str, float]:
-    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1]."""
-    label: Any = performances.label.double().numpy()
+def measure(prediction: Tensor, performances: Performances, videos: Tensor | None = None) -> dict[str, float]:
+    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1], of all performances or of `videos`."""
+    label: Any = (performances.label if videos is None else performances.label[videos]).double().numpy()
     scores: Any = prediction.double().numpy()
     return {
         "spearman": spearman(scores, label),

@@ -2,16 +2,20 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from mag2.data import Dataset
-from mag2.training.dataset_providers import DatasetProvider, read_once
+from mag2.training.dataset_providers import DatasetProvider, ShippedProvider, read_once
+from mag2.training.first_look import EPOCHS_OF, first_look_recipe
+from mag2.training.recipes.model_recipe import ModelRecipe
 from mag2.training.tables import ModelInputs, Row
 from mag2.training.target import Target
 from mag2.training.text_cache import load_texts
 
-__all__ = ["DatasetKey", "Request"]
+__all__ = ["SIMULATED_EPOCHS", "DatasetKey", "Request"]
+
+SIMULATED_EPOCHS = 12
 
 
 class DatasetKey(NamedTuple):
@@ -32,6 +36,9 @@ class Request:
         rows: by key. targets: in the order of the page.
         providers: where each dataset comes from. encoders: the text encoder of each dataset.
         small: whether models are narrow, for a first look on a few cores.
+        epochs: for every model and stage; None for those of the recipes. clips: of every crop, likewise.
+        evaluation: of every row, of `mag2.training.run.EVALUATIONS`; None for those of the recipes.
+        start: how the guides of "+MAG2" enter.
     """
 
     rows: Mapping[str, Row]
@@ -39,6 +46,10 @@ class Request:
     providers: Mapping[str, DatasetProvider]
     encoders: Mapping[str, str]
     small: bool
+    epochs: int | None = None
+    clips: int | None = None
+    evaluation: str | None = None
+    start: str = "residual"
 
     def dataset(self, row: Row, target: Target) -> Dataset:
         """The dataset that a row trains on, read once a process."""
@@ -52,10 +63,42 @@ class Request:
             for row in self.rows.values()
         }
 
+    def recipe(self, row: Row, dataset: Dataset) -> ModelRecipe:
+        """How a row is really trained on a dataset, with everything that the call changes."""
+        recipe = row.recipe_for(Target(dataset.name, dataset.target))
+        if self.small:
+            recipe = first_look_recipe(dataset.name, recipe)
+        # What needs no download is small, and so are trainings on it.
+        short = dataset.simulated or isinstance(self.providers[dataset.name], ShippedProvider)
+        epochs = EPOCHS_OF.get(dataset.name, SIMULATED_EPOCHS) if self.epochs is None and short else self.epochs
+        if epochs is not None:
+            recipe = recipe.with_epochs(epochs)
+        if self.small or dataset.simulated or self.clips is not None:
+            recipe = recipe.with_clips(None)
+        return replace(recipe, evaluation=self.evaluation or recipe.evaluation)
+
+    def total_epochs(self, row: Row, target: Target) -> int:
+        """The epochs of all stages of a row."""
+        return self.recipe(row, self.dataset(row, target)).total_epochs(row.stages)
+
+    def recipes(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """How each row is really trained, by its key and the target, as plain values."""
+        return {
+            key: {str(t): self.recipe(row, self.dataset(row, t)).described() for t in self.targets}
+            for key, row in self.rows.items()
+        }
+
     def model_inputs(self, row: Row, dataset: Dataset) -> ModelInputs:
         """What a row's model is built for on a dataset."""
-        sport = self.providers[dataset.name].spec.sport
-        return ModelInputs(sport, dataset.train.widths, self.small, row.control, self.encoders[dataset.name])
+        return ModelInputs(
+            sport=self.providers[dataset.name].spec.sport,
+            widths=dataset.train.widths,
+            small=self.small,
+            control=row.control,
+            encoder=self.encoders[dataset.name],
+            settings=self.recipe(row, dataset).settings,
+            start=self.start,
+        )
 
     def fingerprints(self, datasets: Mapping[DatasetKey, Dataset]) -> dict[str, str]:
         """Hashes of the texts and of the data that results depend on."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mag2.data import DATASETS, TARGETS
-from mag2.training.dataset_providers import DatasetProvider, FolderProvider, simulation_provider
+from mag2.training.apart import folders_apart, refuse_apart
+from mag2.training.dataset_providers import DatasetProvider, FolderProvider, ShippedProvider, simulation_provider
 from mag2.training.options import model_size
 from mag2.training.request import Request
 from mag2.training.tables import Row, Table
@@ -23,7 +24,17 @@ def resolve(table: Table, options: argparse.Namespace) -> Request:
     """
     rows, providers = _rows(table, options), _providers(table, options)
     targets, encoders = _targets(table, options, providers), _encoders(options, providers)
-    return Request(rows, tuple(targets), providers, encoders, model_size(options) == "small")
+    return Request(
+        rows,
+        tuple(targets),
+        providers,
+        encoders,
+        small=model_size(options) == "small",
+        epochs=options.epochs,
+        clips=options.clips,
+        evaluation=options.evaluation,
+        start=options.start,
+    )
 
 
 def _chosen(kind: str, requested: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,13 +59,16 @@ def _providers(table: Table, options: argparse.Namespace) -> dict[str, DatasetPr
     first = next(iter(table.targets))
     clips = {} if options.clips is None else {"clips": options.clips}
     if not options.data:
-        names = _chosen("dataset", options.datasets or list(table.targets), DATASETS)
+        refuse_apart(options)
+        names = _chosen("dataset", options.datasets or list(table.simulated or table.targets), DATASETS)
         if options.labels is not None and "Fis-V" not in names:
             raise ValueError("--labels are Fis-V's real scores; ask for them with --datasets Fis-V")
         top1 = None if options.weighted is None else options.weighted / 100
         return {
-            name: simulation_provider(name, labels=options.labels if name == "Fis-V" else None, top1=top1, **clips)
-            for name in names
+            name: ShippedProvider(spec, options.clips)
+            if spec.shipped
+            else simulation_provider(name, labels=options.labels if name == "Fis-V" else None, top1=top1, **clips)
+            for name, spec in names.items()
         }
     if options.labels is not None:
         raise ValueError("--labels are for simulated features; with --data the labels lie in the folder")
@@ -68,8 +82,9 @@ def _providers(table: Table, options: argparse.Namespace) -> dict[str, DatasetPr
     if options.datasets is not None and set(options.datasets) - set(folders):
         missing = sorted(set(options.datasets) - set(folders))[0]
         raise ValueError(f"no folder of {missing}; add {missing}=FOLDER to --data")
+    apart = folders_apart(options, folders, first)
     return {
-        name: FolderProvider(DATASETS[name], folder, options.clips)
+        name: FolderProvider(DATASETS[name], folder, options.clips, crops=options.crops, **apart[name])
         for name, folder in folders.items()
         if options.datasets is None or name in options.datasets
     }
@@ -91,7 +106,8 @@ def _targets(table: Table, options: argparse.Namespace, names: Iterable[str]) ->
     """The targets to train; those of the table where none are requested."""
     by_dataset = {name: TARGETS[name] for name in names}
     if not options.targets:
-        return [Target(name, each) for name, known in by_dataset.items() for each in table.targets.get(name, known)]
+        usual = {**table.targets, **(table.simulated or {})}
+        return [Target(name, each) for name, known in by_dataset.items() for each in usual.get(name, known)]
     everything = dict.fromkeys(each for known in by_dataset.values() for each in known)
     chosen = _chosen("target", options.targets, everything)
     return [Target(name, each) for name, known in by_dataset.items() for each in known if each in chosen]

@@ -2,17 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-__all__ = ["PRECISIONS", "Run", "autocast"]
+__all__ = ["EVALUATIONS", "PRECISIONS", "Run", "autocast"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+# What is scored when a model is measured, in words.
+EVALUATIONS = {"crops": "the middle crop of a video", "whole": "whole videos, one at a time"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a training runs, apart from what is trained; only `epochs`, `seed` and `precision` change the numbers.
+    """How a training runs, apart from what is trained.
+
+    Only `epochs`, `seed`, `precision` and `evaluation` change the numbers.
 
     Attributes:
         epochs: how many. seed: of dropout, order and crops; the caller draws the model's initial weights.
@@ -20,7 +25,11 @@ class Run:
         precision: "float32", or "bfloat16" for autocast.
         compile: run the model through `torch.compile`.
         folder: for the checkpoint and `metrics.jsonl`; with None nothing is written.
+        evaluation: what is scored after every epoch: "crops", the middle crop of every test video, or "whole", every
+            test video from its first to its last clip, alone in its batch.
         checkpoint_seconds: at most one checkpoint in so many seconds (0: one every epoch).
+        record: the numbers of the epochs after which the decoded grades of the test videos are kept, in the folder
+            `recorded`, for the figures of an early stage (`mag2.figures`).
     """
 
     epochs: int
@@ -29,14 +38,29 @@ class Run:
     precision: str = "float32"
     compile: bool = False
     folder: Path | None = None
+    evaluation: str = "crops"
     checkpoint_seconds: float = 60.0
+    record: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
+        if self.folder is not None:
+            object.__setattr__(self, "folder", Path(self.folder))  # a text will do
         if self.epochs < 1:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        beyond = [epoch for epoch in self.record if not 1 <= epoch <= self.epochs]
+        if beyond:
+            raise ValueError(
+                f"a training of {self.epochs} epochs cannot record epoch {beyond[0]}; give 1 to {self.epochs}"
+            )
+        if self.evaluation not in EVALUATIONS:
+            raise ValueError(f"unknown evaluation {self.evaluation!r}; there are {', '.join(EVALUATIONS)}")
+
+    def scoring(self, clips: int | None) -> dict[str, Any]:
+        """What `predict` gets, to score videos as this run does, with the crops of a recipe."""
+        return {"device": self.device, "precision": self.precision, "clips": clips, "evaluation": self.evaluation}
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

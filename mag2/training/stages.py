@@ -11,6 +11,7 @@ from mag2.training.fit import fit
 from mag2.training.history import Epoch, History
 from mag2.training.recipe import Recipe
 from mag2.training.run import Run
+from mag2.training.validation import Validation
 
 __all__ = ["stages", "train"]
 
@@ -34,12 +35,31 @@ def train(
     recipe: Recipe,
     run: Run,
     on_epoch: Callable[[Epoch], object] | None = None,
+    *,
+    branches: Recipe | None = None,
+    branch_epochs: int | None = None,
+    validation: Validation | None = None,
+    keep_model: bool = False,
 ) -> History:
-    """`fit` every stage with the same recipe and number of epochs; the history of the last stage is returned.
+    """`fit` every stage; the history of the last stage, the model itself, is returned.
 
-    Each earlier stage has its checkpoint in a folder of its name inside `run.folder`.
+    Each earlier stage has its checkpoint in a folder of its name inside `run.folder`. `validation` holds in every
+    stage; `keep_model` writes the whole model, after its last stage.
+
+    Args:
+        recipe: of the model, and of its branches unless `branches` is given. run: with the epochs of the model.
+        branches: the recipe of the branches. branch_epochs: their epochs; by default those of `run`.
     """
     for name, module in stages(model):
         folder = run.folder and run.folder / name
-        history = fit(module, dataset, recipe, replace(run, folder=folder), on_epoch)
+        own, epochs = (branches or recipe, branch_epochs or run.epochs) if name else (recipe, run.epochs)
+        history = fit(
+            module,
+            dataset,
+            own,
+            replace(run, folder=folder, epochs=epochs, record=() if name else run.record),
+            on_epoch,
+            validation=validation,
+            keep_model=keep_model and not name,
+        )
     return history

@@ -12,7 +12,8 @@ from mag2.data import TARGETS
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.published import table
 from mag2.texts import CONTROLS, TextFeatures
-from mag2.training.recipe import Recipe
+from mag2.training.recipe import Recipe, published_epochs
+from mag2.training.recipes.model_recipe import ModelRecipe, Recipes
 from mag2.training.target import AVERAGE, Target
 from mag2.training.text_cache import load_texts
 
@@ -42,10 +43,12 @@ class ModelInputs:
     """What a row's model is built for.
 
     Attributes:
-        sport: a key of `mag2.vocabulary.ACTIONS`. widths: of the features, by modality.
+        sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`. widths: of the features, by modality.
         small: build a narrow model, for a first look on a few cores; otherwise one of the size of its paper.
         control: what to take away from the guidance of the row, one of `mag2.texts.CONTROLS`; None for nothing.
         encoder: the text encoder, "shipped" or a name that `TextFeatures.load` knows.
+        settings: what the row's recipe sets of the model's constructor, for its target, and for `small`.
+        start: how the guides of "+MAG2" enter, as in `mag2.attach`.
     """
 
     sport: str
@@ -53,6 +56,8 @@ class ModelInputs:
     small: bool = False
     control: str | None = None
     encoder: str = "shipped"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    start: str = "residual"
 
     def texts(self, **prompts: Any) -> TextFeatures:
         """The text features of the sport; `prompts` are those of `TextFeatures.for_sport` (grades, templates)."""
@@ -78,7 +83,9 @@ class Row:
     Attributes:
         heading: its names and what the paper printed.
         build: makes its model; a fresh process can import it.
-        recipe: how it is trained. needs: the modalities that it cannot do without. stages: how often `fit` runs for it.
+        recipe: how it is trained: a `Recipe`, or a function of dataset and target that returns a `ModelRecipe`, such as
+            those of `mag2.training.recipes`. The epochs of a `Recipe` are the paper's.
+        needs: the modalities that it cannot do without. stages: how often `fit` runs for it.
         extractors: modality -> the network of its features (`dataset_providers.EXTRACTOR_WIDTHS`); by default those
             that were released.
         guided: it has a graph, from which a control can take something away. control: what is taken away.
@@ -86,12 +93,18 @@ class Row:
 
     heading: Heading
     build: Callable[[ModelInputs], nn.Module]
-    recipe: Recipe
+    recipe: Recipe | Recipes
     needs: tuple[str, ...] = ("visual",)
     stages: int = 1
     extractors: Mapping[str, str] = field(default_factory=dict)
     guided: bool = False
     control: str | None = None
+
+    def recipe_for(self, target: Target) -> ModelRecipe:
+        """How its model is trained for a target at the size of its paper."""
+        if isinstance(self.recipe, Recipe):
+            return ModelRecipe(self.recipe, published_epochs(*target))
+        return self.recipe(*target)
 
     def weighted(self) -> list["Row"]:
         """The same row once more with edges weighted from outside, unpublished; none where it has no graph."""
@@ -132,7 +145,8 @@ class Table:
         name: of its files. title: of its page.
         rows: what is compared.
         targets: dataset -> the names of the targets that are trained unless others are requested.
-        metrics: what the page shows.
+        simulated: the same where neither data nor datasets are requested; `targets`, simulated, by default.
+        seeds: those of that call unless others are requested. metrics: what the page shows.
         facts: makes a part of the page that no training changes; None for no such part.
     """
 
@@ -142,6 +156,8 @@ class Table:
     targets: Mapping[str, tuple[str, ...]]
     metrics: tuple[str, ...] = ("spearman", "mse")
     facts: Callable[[], str] | None = None
+    simulated: Mapping[str, tuple[str, ...]] | None = None
+    seeds: tuple[int, ...] = (0,)
 
     def __repr__(self) -> str:
         return f"Table({self.title!r}, rows {', '.join(row.heading.key for row in self.rows)})"

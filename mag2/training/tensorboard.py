@@ -51,7 +51,7 @@ class TensorBoard:
         events = [] if self.file.exists() else [Event(wall_time=now, file_version="brain.Event:2")]
         if epoch.epoch == self._first > 1:
             events.append(Event(wall_time=now, step=self._first, session_log=SessionLog(status=SessionLog.START)))
-        for name in CURVES:
+        for name in CURVES if epoch.validation is None else (*CURVES, "validation"):
             point = Summary.Value(tag=name, simple_value=getattr(epoch, name))
             events.append(Event(wall_time=now, step=epoch.epoch, summary=Summary(value=[point])))
         append_whole(_records(events), self.file)

@@ -38,14 +38,15 @@ def read_pattern_dance(code: str, flags: str) -> ElementCode | None:
         return None
     marks, level = allowed_signs(found["signs"], flags, "*", code), level_of(found["level"])
     points = ", ".join(KEY_POINTS[point] for point in found["points"] or "")
+    name = f"{DANCES[found['dance']]} pattern dance"
     description = described(
-        f"{DANCES[found['dance']]} pattern dance",
+        name,
         SECTIONS[found["section"]],
         level_words(level),
         points and f"key points {points}",
         *marks,
     )
-    return ElementCode("pattern dance", description, _DANCE, level=level, marks=marks)
+    return ElementCode("pattern dance", description, (name,), _DANCE, level=level, marks=marks)
 
 
 def read_dance_lift(code: str, flags: str) -> ElementCode | None:
@@ -59,4 +60,5 @@ def read_dance_lift(code: str, flags: str) -> ElementCode | None:
     names = [described(LIFTS[found["type"]], level_words(level)) for found, level in zip(lifts, levels, strict=True)]
     description = names[0] if len(names) == 1 else f"combination lift of {', and '.join(names)}"
     lowest = None if None in levels else min(level for level in levels if level is not None)
-    return ElementCode("dance lift", described(description, *marks), _DANCE, level=lowest, marks=marks)
+    actions = tuple(LIFTS[found["type"]] for found in lifts)
+    return ElementCode("dance lift", described(description, *marks), actions, _DANCE, level=lowest, marks=marks)

@@ -68,6 +68,8 @@ class ElementCode:
     Attributes:
         kind: one of `KINDS`.
         description: plain English, "triple Lutz, triple toe loop combination, under-rotated".
+        actions: what is done, in order and without levels and marks: the jumps of a jump element, the two lifts of a
+            combination lift, one name for every other element. Invalid jumps are actions too.
         disciplines: those of `DISCIPLINES` whose programmes have such an element.
         level: 1 to 4, 0 for the basic level; None where none was given, and for jumps and throws, which have none. Of
             a combination lift the lower of its two (None counts as lowest).
@@ -79,6 +81,7 @@ class ElementCode:
 
     kind: str
     description: str
+    actions: tuple[str, ...]
     disciplines: tuple[str, ...]
     level: int | None = None
     rotations: tuple[int, ...] = ()

@@ -55,6 +55,7 @@ def read_jumps(code: str, flags: str) -> ElementCode | None:
     return ElementCode(
         "jump",
         _description(jumps, words, extra, loose),
+        tuple(map(_name, everything)),
         SINGLES_AND_PAIRS,
         rotations=tuple(jump.rotations for jump in everything),
         jumps=everything,
@@ -69,8 +70,9 @@ def read_throw(code: str, flags: str) -> ElementCode | None:
         return None
     number, name, inline = found.groups()
     marks = allowed_signs(inline, flags, "< << *", code)
-    description = described(f"throw {ROTATIONS[number]} {NAMES[name]}", *marks)
-    return ElementCode("throw jump", description, ("pairs",), rotations=(int(number or 0),), marks=marks)
+    action = f"throw {ROTATIONS[number]} {NAMES[name]}"
+    description = described(action, *marks)
+    return ElementCode("throw jump", description, (action,), ("pairs",), rotations=(int(number or 0),), marks=marks)
 
 
 def _parts(code: str) -> tuple[list[str], list[str], list[str]]:

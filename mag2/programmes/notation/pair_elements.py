@@ -64,4 +64,4 @@ def _element(
 ) -> ElementCode:
     marks, level = allowed_signs(found["signs"], flags, allowed, found.string), level_of(found["level"])
     description = described(name, level_words(level), *marks)
-    return ElementCode(kind, description, _PAIRS, level=level, rotations=rotations, marks=marks)
+    return ElementCode(kind, description, (name,), _PAIRS, level=level, rotations=rotations, marks=marks)

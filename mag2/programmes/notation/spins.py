@@ -42,4 +42,4 @@ def read_spin(code: str, flags: str) -> ElementCode | None:
     reduced = bool(found["reduced"])
     name = " ".join(word for word in words if word)
     description = described(name, level_words(level), "reduced value" * reduced, *marks)
-    return ElementCode(kind, description, disciplines, level=level, marks=marks, reduced=reduced)
+    return ElementCode(kind, description, (name,), disciplines, level=level, marks=marks, reduced=reduced)

@@ -53,4 +53,4 @@ def read_steps(code: str, flags: str) -> ElementCode | None:
     # A choreographic lift can be too long, as any lift.
     marks = allowed_signs(found["signs"], flags, "> *" if found["choreographic"] == "ChLi" else "*", code)
     description = described(name, level_words(level), *marks)
-    return ElementCode(kind, description, disciplines, level=level, marks=marks)
+    return ElementCode(kind, description, (name,), disciplines, level=level, marks=marks)

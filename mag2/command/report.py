@@ -1,0 +1,50 @@
+"""`mag2 report`: one HTML file of a run, or of scored performances."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mag2.command.parser import Command, add_choice, make_parser, print_json
+
+__all__ = ["COMMAND"]
+
+_ABOUT = """Write a run as one HTML file that needs no network: tables that sort, figures, settings and versions.
+
+RUN is a folder of results, of one training, or a JSON file that `mag2 score --out` wrote."""
+_EXAMPLES = (
+    "mag2 report runs/train-simulated --out report.html",
+    "mag2 score runs/train-simulated --out scores.json; mag2 report scores.json",
+)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = make_parser("report", _ABOUT, *_EXAMPLES)
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder of results or of one training, or a file of scores"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(RUN/report.html)")
+    parser.add_argument("--no-figures", action="store_true", help="leave the figures of a run out")
+    add_choice(parser)
+    options = parser.parse_args(list(arguments))
+    if not options.run.exists():
+        parser.error(f"there is no folder {options.run}; give the folder of a run, or a file of scores")
+    try:
+        from mag2.report import write_report
+    except ImportError as missing:
+        parser.error(f"a report needs {missing.name}: pip install 'mag2[report]'")
+    out = write_report(
+        options.run,
+        options.out,
+        row=options.row,
+        target=options.target,
+        seed=options.seed,
+        figures=not options.no_figures,
+        data=options.data,
+    )
+    if options.json:
+        print_json({"report": str(out)})
+    else:
+        print(f"Written: {out}")
+    return 0
+
+
+COMMAND = Command("report", "write a run, or scores, as one HTML file", _run)

@@ -1,0 +1,122 @@
+"""`mag2 score`: score performances with the models of a run, and say what stands behind each score."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mag2.command.parser import Command, make_parser, print_json
+
+if TYPE_CHECKING:
+    from mag2.scoring import Scores, Trained
+
+__all__ = ["COMMAND"]
+
+_ABOUT = """Score performances in the target's units, with an interval, the model's grades and what each clip adds.
+
+RUN is the folder of `mag2 train`, of a table, or of one training. Every target in it is scored; several seeds of one
+row give their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy of visual features. Without FEATURES,
+test videos of the run's own data are scored, which no model was trained on."""
+_EXAMPLES = (
+    "mag2 score runs/train-simulated                                   three test videos of the demo",
+    "mag2 score runs/train features --names routine1 --json",
+    "mag2 score runs/train video/a.npy --audio audio/a.npy --clip-seconds 1.28",
+)
+FEW = 3  # test videos that are scored where none are named
+METHODS = {"occlusion": "occlusion", "gradient": "gradient times input", "none": None}
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = make_parser("score", _ABOUT, *_EXAMPLES)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="folder with trained models")
+    add("features", nargs="?", type=Path, metavar="FEATURES", help="a folder, or a .npy of visual features")
+    for modality in ("audio", "flow", "vision-language"):
+        add(f"--{modality}", type=Path, metavar="FILE", help=f"{modality} features of the same performance, a .npy")
+    add("--names", nargs="+", metavar="NAME", help="videos of the folder, or of the test set, to score")
+    add("--row", help="of several rows the one to score with")
+    add("--target", help="of several targets one: TES, or FS1000/TES")
+    add("--seed", type=int, help="of several seeds one; by default their mean")
+    add(
+        "--explain",
+        nargs="+",
+        choices=METHODS,
+        default=["occlusion"],
+        help="how the contribution of a clip is found: occlusion leaves it out (the default), gradient is quicker",
+    )
+    add("--level", type=float, default=0.9, help="of the interval (0.9)")
+    add("--clip-seconds", type=float, metavar="SECONDS", help="how long a clip is, where the folder does not say")
+    add("--data", type=Path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
+    add("--device", default="cpu", help="cpu, cuda, ... (cpu)")
+    add("--out", type=Path, metavar="FILE", help="write the scores there as JSON as well")
+    options = parser.parse_args(list(arguments))
+    if options.clip_seconds is not None and not options.clip_seconds > 0:
+        parser.error(f"--clip-seconds is above 0, got {options.clip_seconds}")
+    results = [_score(models, options) for models in _groups(options)]
+    plain = [scores.plain | {"truth": truth} for scores, truth in results]
+    if options.out is not None:
+        from mag2.saving.atomic_io import write_atomically
+
+        write_atomically(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", options.out)
+    if options.json:
+        print_json(plain)
+    else:
+        print("\n\n".join(_sentences(scores, truth) for scores, truth in results))
+        if options.out is not None:
+            print(f"Written: {options.out}", file=sys.stderr)
+    return 0
+
+
+def _groups(options: Any) -> list[list["Trained"]]:
+    """The trained models that belong together: all seeds of one target."""
+    from mag2.scoring import find_trained, load_trained
+
+    folders = find_trained(options.run, row=options.row, target=options.target, seed=options.seed)
+    by_target: dict[tuple[str, str], list[Trained]] = {}
+    for folder in folders:
+        trained = load_trained(folder, device=options.device)
+        by_target.setdefault((trained.dataset_name, trained.target), []).append(trained)
+    for (_, target), models in by_target.items():
+        rows = {str((each.about["row"] or {}).get("key")): None for each in models}
+        if len(rows) > 1:
+            raise ValueError(f"{options.run} has several rows for {target}: give --row, one of {', '.join(rows)}")
+    return list(by_target.values())
+
+
+def _score(models: Sequence["Trained"], options: Any) -> tuple["Scores", dict[str, float]]:
+    """The scores, and the true scores of test videos of the run's own data by name."""
+    from mag2.scoring import score_by
+
+    explain = [method for name in options.explain if (method := METHODS[name]) is not None]
+    common = {"explain": explain, "level": options.level, "clip_seconds": options.clip_seconds}
+    files = {"audio": options.audio, "flow": options.flow, "vision_language": options.vision_language}
+    more = {key: file for key, file in files.items() if file is not None}
+    if options.features is None:
+        if more:
+            raise ValueError(f"--{next(iter(more)).replace('_', '-')} goes with a .npy of visual features: give it too")
+        return _score_own(models, options, common)
+    if more and options.features.is_dir():
+        raise ValueError(f"{options.features} is a folder, which has all modalities: leave the other files out")
+    features = {"visual": options.features, **more} if more else options.features
+    return score_by(models, features, names=options.names, **common), {}
+
+
+def _score_own(models: Sequence["Trained"], options: Any, common: dict[str, Any]) -> tuple["Scores", dict[str, float]]:
+    from mag2.scoring import score_by
+
+    test = models[0].dataset(options.data).test
+    names = options.names or test.names[:FEW]
+    scores = score_by(models, test, names=names, **common)
+    true = test.in_units(test.label).tolist()
+    return scores, {name: true[test.names.index(name)] for name in names}
+
+
+def _sentences(scores: "Scores", truth: dict[str, float]) -> str:
+    if not truth:
+        return str(scores)
+    held_out = ", ".join(f"{name} {score:.4g}" for name, score in truth.items())
+    return f"{scores}\nThese are test videos of the run's own data; their true scores: {held_out}."
+
+
+COMMAND = Command("score", "score performances with the models of a run, and explain the scores", _run)

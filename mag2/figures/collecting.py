@@ -1,0 +1,125 @@
+"""From the folder of a run to its figures: what each needs is collected, and what is not there is said."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mag2.figures.chosen import Chosen, LeftOutError, choose
+from mag2.figures.files import Drawing, check_formats
+from mag2.figures.of_models import best_and_worst, fused, patterns, weights
+from mag2.figures.of_results import error_by_range, learning_curves, predicted_against_true, seed_spread
+from mag2.figures.style import style
+from mag2.saving.atomic_io import write_atomically
+from mag2.training.run_folder import RunFolder, read_run
+
+__all__ = ["FIGURES", "Figures", "draw_figures", "make_figures"]
+
+# Every figure, by the name that a command takes; in the order in which they are shown.
+FIGURES: dict[str, Callable[[Chosen], Drawing]] = {
+    "learning-curves": learning_curves,
+    "seeds": seed_spread,
+    "predicted-against-true": predicted_against_true,
+    "error-by-range": error_by_range,
+    "best-and-worst": best_and_worst,
+    "grade-weights": weights,
+    "grade-patterns": patterns,
+    "fused-features": fused,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What a run gave.
+
+    Attributes:
+        drawings: the figures. left_out: a sentence for each figure that the run cannot give.
+        files: the paths that were written; none by `make_figures`.
+    """
+
+    drawings: tuple[Drawing, ...]
+    left_out: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+
+
+def draw_figures(
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    row: str | None = None,
+    target: str | None = None,
+    seed: int | None = None,
+    figures: Sequence[str] | None = None,
+    formats: Sequence[str] = ("svg", "png"),
+    data: str | Path | None = None,
+) -> Figures:
+    """Draw the figures of a run into a folder, with their captions in `figures.md`.
+
+    Equal runs and versions give equal files.
+
+    Args:
+        folder: of a table's results (`--out`), or of one training.
+        out: where they go; `figures` in the folder by default.
+        row, target, seed: whose model is drawn; by default for every target MLAVL's first row, else the first row, and
+            the smallest seed.
+        figures: names of `FIGURES`; all by default. formats: of "svg", "png" and "pdf".
+        data: where the dataset lies now, if it moved since the training.
+
+    Raises:
+        ValueError: no such run, training, figure or format; matplotlib or scikit-learn is missing.
+    """
+    check_formats(formats)
+    run = read_run(folder)
+    made = make_figures(run, row=row, target=target, seed=seed, figures=figures, data=data)
+    place = Path(out) if out is not None else run.path / "figures"
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{place} is a file; give a folder for the figures")
+    place.mkdir(parents=True, exist_ok=True)
+    files = [path for drawing in made.drawings for path in drawing.save(place, formats)]
+    page = place / "figures.md"
+    write_atomically(_page(run, made, formats), page)
+    return replace(made, files=(*files, page))
+
+
+def make_figures(
+    run: RunFolder,
+    *,
+    row: str | None = None,
+    target: str | None = None,
+    seed: int | None = None,
+    figures: Sequence[str] | None = None,
+    data: str | Path | None = None,
+) -> Figures:
+    """The figures of a run, not written; arguments and errors as `draw_figures`."""
+    unknown = [name for name in figures or () if name not in FIGURES]
+    if unknown:
+        raise ValueError(f"unknown figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
+    with style():
+        pass  # matplotlib is there, or one sentence says that it is not
+    drawings: list[Drawing] = []
+    left_out: dict[str, None] = {}
+    for training in choose(run, row=row, target=target, seed=seed):
+        chosen = Chosen(run, training, data)
+        for name, make in FIGURES.items():
+            if figures is not None and name not in figures:
+                continue
+            try:
+                drawing = make(chosen)
+            except LeftOutError as why:
+                left_out[f"{name}, {training.target.name}: {why}."] = None
+                continue
+            taken = [each.name for each in drawings].count(drawing.name)
+            drawings.append(replace(drawing, name=f"{drawing.name}-{taken + 1}") if taken else drawing)
+    return Figures(tuple(drawings), tuple(left_out))
+
+
+def _page(run: RunFolder, made: Figures, formats: Sequence[str]) -> str:
+    """The captions, and what is left out."""
+    shown = next((format for format in ("png", "svg") if format in formats), formats[0])
+    lines = [f"# Figures: {run.title}", ""]
+    if run.simulated:
+        lines += ["**Simulated data**: these figures exercise the pipeline and say nothing about the paper's.", ""]
+    for drawing in made.drawings:
+        lines += [f"## {drawing.title}", "", f"![{drawing.title}]({drawing.name}.{shown})", "", drawing.caption, ""]
+    if made.left_out:
+        lines += ["## Left out", "", *(f"- {sentence}" for sentence in made.left_out), ""]
+    return "\n".join(lines)

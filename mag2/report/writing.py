@@ -1,0 +1,67 @@
+"""Make the page of a run or of scores, and write it whole or not at all."""
+
+from pathlib import Path
+
+from mag2.report.of_run import run_page
+from mag2.report.of_scores import read_scores, scores_page
+from mag2.report.page import render
+from mag2.saving.atomic_io import write_atomically
+from mag2.scoring.scores import Scores
+from mag2.training.run_folder import read_run
+
+__all__ = ["make_report", "write_report"]
+
+
+def write_report(
+    source: "str | Path | Scores",
+    out: str | Path | None = None,
+    *,
+    row: str | None = None,
+    target: str | None = None,
+    seed: int | None = None,
+    figures: bool = True,
+    data: str | Path | None = None,
+) -> Path:
+    """Write a report as one HTML file that loads nothing; returns its path.
+
+    Args:
+        source: the folder of a table's results or of one training; or what `mag2.Trained.score` returned, or a JSON
+            file of it (`mag2 score --out`).
+        out: the file; by default `report.html` in the folder, or beside the JSON file.
+        row, target, seed: whose figures and predictions are shown, as `mag2.figures.draw_figures` has them.
+        figures: False leaves out the figures of a run.
+        data: where the dataset lies now, if it moved since the training.
+
+    Raises:
+        ValueError: nothing to report, no such training, a file that is a folder, or a package that is missing.
+    """
+    if out is None:
+        if isinstance(source, Scores):
+            raise ValueError("scores in memory have no folder: say where the report goes, out='report.html'")
+        place = Path(source)
+        out = place / "report.html" if place.is_dir() else place.with_suffix(".html")
+    out = Path(out)
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; give a file, {out / 'report.html'} say")
+    text = make_report(source, row=row, target=target, seed=seed, figures=figures, data=data)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(text, out)
+    return out
+
+
+def make_report(
+    source: "str | Path | Scores",
+    *,
+    row: str | None = None,
+    target: str | None = None,
+    seed: int | None = None,
+    figures: bool = True,
+    data: str | Path | None = None,
+) -> str:
+    """The page as text; arguments and errors as `write_report`."""
+    if isinstance(source, Scores):
+        return render(scores_page([(source, {})]))
+    if Path(source).is_file():
+        return render(scores_page(read_scores(Path(source))))
+    run = read_run(source)
+    return render(run_page(run, row=row, target=target, seed=seed, figures=figures, data=data))

@@ -1,0 +1,147 @@
+"""The scores of performances, in the target's units, with what stands behind them; as sentences and as plain values."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mag2.scoring.conformal import Interval
+
+__all__ = ["NamedAction", "Score", "Scores"]
+
+
+@dataclass(frozen=True)
+class NamedAction:
+    """The action text that a clip resembles most, by a similarity from outside the model."""
+
+    action: str
+    similarity: float
+
+
+@dataclass(frozen=True, repr=False)
+class Score:
+    """The score of one performance.
+
+    Attributes:
+        name: of the performance. score: in the target's units; the mean over seeds where there are several.
+        by_seed: the score of each seed's model, in the order of the seeds.
+        low, high: the ends of the interval, None without one; not cut at the ends of the scale.
+        clips: how many clips were scored, the centre crop of `of` clips. first: the number of the first of them.
+        contributions: method -> the contribution of each clip in the target's units.
+        grades: what the model gives for its grades, by their kind: "visual", "audio_visual" or "grades", worst grade
+            first; empty for models without.
+        seconds: for each clip its beginning and end, None where unknown.
+        actions: for each clip the action that it resembles, None where no outside similarity exists.
+    """
+
+    name: str
+    score: float
+    by_seed: tuple[float, ...]
+    low: float | None
+    high: float | None
+    clips: int
+    of: int
+    first: int
+    contributions: dict[str, list[float]] = field(default_factory=dict)
+    grades: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[tuple[float, float]] | None = None
+    actions: list[NamedAction] | None = None
+
+    def __repr__(self) -> str:
+        return f"Score({self.name!r}, {self.score:.4g})"
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation (n - 1) over seeds; None of a single one."""
+        if len(self.by_seed) < 2:
+            return None
+        mean = sum(self.by_seed) / len(self.by_seed)
+        return math.sqrt(sum((each - mean) ** 2 for each in self.by_seed) / (len(self.by_seed) - 1))
+
+    def clip_label(self, clip: int) -> str:
+        """A scored clip as a reader finds it: its number in the video, its seconds and its action where known."""
+        parts = [f"clip {self.first + clip + 1}"]
+        if self.seconds is not None:
+            begin, end = self.seconds[clip]
+            parts.append(f"{begin:.1f} to {end:.1f} s")
+        if self.actions is not None:
+            parts.append(f"most like {self.actions[clip].action!r}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, repr=False)
+class Scores:
+    """The scores of several performances for one target, by one model or by several seeds of it.
+
+    Attributes:
+        model: its name. data: what it was trained on, "simulated FS1000" for example. target, scale: of the scores.
+        seeds: of the trainings. performances: their scores. interval: None where there are too few test videos.
+        notes: sentences that belong beside the numbers.
+    """
+
+    model: str
+    data: str
+    target: str
+    scale: float
+    seeds: tuple[int | None, ...]
+    performances: tuple[Score, ...]
+    interval: Interval | None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.performances)
+
+    def __iter__(self) -> Any:
+        return iter(self.performances)
+
+    def __getitem__(self, name: int | str) -> Score:
+        """A performance by its number or its name."""
+        if isinstance(name, int):
+            return self.performances[name]
+        found = next((each for each in self.performances if each.name == name), None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __repr__(self) -> str:
+        return f"Scores({self.target} by {self.model}, {len(self)} performances)"
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All of it by name, for JSON; numbers that are not finite are None."""
+        return _finite(asdict(self))
+
+    def __str__(self) -> str:
+        seeds = f", seeds {', '.join(map(str, self.seeds))}" if len(self.seeds) > 1 else ""
+        lines = [f"{self.target} by {self.model}, trained on {self.data}{seeds}"]
+        for each in self.performances:
+            lines += ["", *_sentences(each)]
+        return "\n".join([*lines, "", *self.notes])
+
+
+SHOWN = 3  # clips of each kind that a summary names
+
+
+def _sentences(score: Score) -> list[str]:
+    interval = "" if score.low is None else f", interval {score.low:.4g} to {score.high:.4g}"
+    spread = "" if score.spread is None else f", spread of seeds {score.spread:.2g}"
+    lines = [f"{score.name}: {score.score:.4g}{interval}{spread} ({score.clips} of {score.of} clips)"]
+    for kind, weights in score.grades.items():
+        shown = " ".join(f"{weight:.2f}" for weight in weights)
+        lines.append(f"  {kind.replace('_', '-')} grades, worst to best: {shown}")
+    for method, values in score.contributions.items():
+        order = sorted((value, clip) for clip, value in enumerate(values) if not math.isnan(value))
+        for what, some in (("raise", order[::-1][:SHOWN]), ("lower", order[:SHOWN])):
+            named = [
+                f"{score.clip_label(clip)} ({value:+.3g})" for value, clip in some if (value > 0) == (what == "raise")
+            ]
+            if named:
+                lines.append(f"  clips that {what} it most, by {method}: {'; '.join(named)}")
+    return lines
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

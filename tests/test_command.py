@@ -1,0 +1,177 @@
+"""The command mag2: train, score, lists; sentences for people, JSON for programs, one line for faults."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mag2 import command
+from mag2.command.models import MODELS
+from mag2.data import DATASETS
+from mag2.saving.registry import KINDS
+from mag2.scoring import find_trained, load_trained
+from mag2.training.dataset_providers import SIZES, simulation_provider
+
+TINY = {"train": 16, "test": 12, "length": (6, 10), "clips": 8}
+QUICK = ["--epochs", "1", "--workers", "1", "--device", "cpu"]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command in this process on a tiny simulation: (exit status, stdout, stderr)."""
+    for name, size in TINY.items():
+        monkeypatch.setitem(SIZES, name, size)
+
+    def run(*arguments):
+        try:
+            status = command.main([str(each) for each in arguments])
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def trained(call, tmp_path):
+    status, *said = call("train", *QUICK, "--seeds", 0, 1, "--out", tmp_path / "run")
+    assert status == 0, said
+    return tmp_path / "run"
+
+
+def test_three_commands_train_score_and_list(call, trained):
+    status, out, _ = call("score", trained)
+    assert status == 0
+    names = [each.about["seed"] for each in map(load_trained, find_trained(trained))]
+    assert names == [0, 1]
+    assert "TES by MLAVL, trained on simulated FS1000, seeds 0, 1" in out
+    assert "SIMULATED" in out
+    assert "by occlusion" in out
+    assert "their true scores" in out
+    manifest = json.loads((trained / "settings.json").read_text())
+    assert manifest["runs"][0]["command"].startswith("mag2 train --epochs 1")
+
+
+def test_json_is_for_programs(call, trained, tmp_path):
+    status, out, _ = call("score", trained, "--json", "--explain", "gradient", "--seed", 1)
+    (scores,) = json.loads(out)
+    assert status == 0
+    assert scores["seeds"] == [1]
+    assert len(scores["performances"]) == 3
+    assert set(scores["truth"]) == {each["name"] for each in scores["performances"]}
+    assert list(scores["performances"][0]["contributions"]) == ["gradient times input"]
+    status, out, _ = call("train", *QUICK, "--rows", "gdlt", "--out", tmp_path / "other", "--json")
+    result = json.loads(out)
+    assert status == 0
+    assert {line["row"] for line in result["results"]} == {"gdlt"}
+    assert load_trained(result["trained"][0]).name == "GDLT"
+
+
+def test_files_and_folders_are_scored(call, trained, tmp_path):
+    features = simulation_provider("FS1000", **TINY).simulation().features
+    for key, place in (("visual", "video"), ("audio", "audio")):
+        (tmp_path / place).mkdir()
+        for number in (0, 20):
+            np.save(tmp_path / place / f"v{number}.npy", features[key].video(number).numpy())
+    assert json.loads(call("score", trained, tmp_path, "--json")[1])[0]["performances"][1]["name"] == "v20"
+    files = [tmp_path / "video" / "v20.npy", "--audio", tmp_path / "audio" / "v20.npy", "--clip-seconds", "2"]
+    status, out, _ = call("score", trained, *files, "--out", tmp_path / "scores.json")
+    assert status == 0
+    assert " s (" in out
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written[0]["performances"][0]["seconds"][0][1] - written[0]["performances"][0]["seconds"][0][0] == 2
+
+
+def test_every_model_trains_by_its_name(call, tmp_path):
+    rows = [row for row in MODELS if "+texts+mag2" not in row]
+    status, *said = call("train", *QUICK, "--rows", *rows, "--no-weights", "--out", tmp_path)
+    assert status == 0, said
+    assert len(find_trained(tmp_path)) == len(rows) == 16
+
+
+def test_lists_have_a_line_each(call):
+    for name, count in (("datasets", len(DATASETS)), ("models", 8)):
+        status, out, _ = call(name)
+        assert status == 0
+        assert len(out.splitlines()) == count
+        assert len(json.loads(call(name, "--json")[1])) == count
+    assert "| FS1000 | TES" in call("recipes")[1]
+    assert json.loads(call("recipes", "--json")[1])
+
+
+def test_models_are_kinds_that_files_know():
+    from mag2.command.models import KNOWN
+
+    assert {model.kind for model in KNOWN.values()} <= set(KINDS)
+
+
+def test_texts_are_shown_and_saved(call, tmp_path):
+    status, out, _ = call("texts", "figure_skating", "--grades", 4, "--out", tmp_path / "texts")
+    assert status == 0
+    assert "a video of" in out
+    assert call("train", *QUICK, "--rows", "gdlt", "--texts", "shipped", "--out", tmp_path / "run")[0] == 0
+    own = ["texts", "--actions", "handspring", "round-off", "--encoder", "random:0", "--json"]
+    assert json.loads(call(*own)[1])["rows"] == [2, 2, 12, 6]
+
+
+@pytest.mark.parametrize(
+    "name", ["train", "score", "report", "figures", "texts", "extract", "datasets", "models", "recipes"]
+)
+def test_help_teaches_with_an_example(call, name):
+    status, out, _ = call(name, "--help")
+    assert status == 0
+    assert f"mag2 {name}" in out
+    if name != "extract":
+        assert "example" in out
+    assert name in call("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nothing"], "mag2: error: unknown command 'nothing'; there are train, score"),
+        (["score", "nowhere"], "mag2 score: error: there is no folder nowhere"),
+        (["score"], "mag2 score: error: the following arguments are required: RUN"),
+        (["train", "--rows", "nothing"], "mag2 train: error: unknown row 'nothing'; there are mlavl, gdlt, gdlt+texts"),
+        (["train", "--epochs", "0"], "mag2 train: error: argument --epochs: '0' is no whole number"),
+        (["report", "nowhere"], "mag2 report: error: there is no folder nowhere"),
+        (["figures", "nowhere"], "mag2 figures: error: there is no folder nowhere"),
+        (["texts"], "mag2 texts: error: give a sport"),
+        (["texts", "chess"], "mag2 texts: error: unknown sport"),
+    ],
+)
+def test_faults_are_one_line_and_two(call, arguments, sentence):
+    status, out, err = call(*arguments)
+    assert status == 2
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--names", "nobody"], "there is no video 'nobody'"),
+        (["--audio", "a.npy"], "--audio goes with a .npy of visual features"),
+        (["--level", "2"], "between 0 and 1, got 2"),
+        (["--clip-seconds", "0"], "--clip-seconds is above 0"),
+        (["--target", "PCS"], "no trained model of target PCS"),
+    ],
+)
+def test_faults_of_a_score_are_one_line(call, trained, arguments, sentence):
+    status, out, err = call("score", trained, *arguments)
+    assert (status, out) == (2, "")
+    assert sentence in err
+
+
+def test_a_run_of_several_rows_is_asked_for_one(call, trained):
+    assert call("train", *QUICK, "--rows", "gdlt", "--out", trained)[0] == 0
+    assert "has several rows for TES: give --row, one of gdlt, mlavl" in call("score", trained)[2]
+    assert "TES by GDLT" in call("score", trained, "--row", "gdlt")[1]
+
+
+def test_the_module_is_the_command():
+    ran = subprocess.run([sys.executable, "-m", "mag2", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("mag2 0.")
