@@ -227,7 +227,7 @@ SGN_MODEL = Model(
     AUDIO_VISUAL,
     teacher=entries("teacher_score teacher_atoms teacher_attention"),
     aligned=entries("teacher_mse attention feature contrast"),
-    alone=("*.look.query.*", "*.look.key.*"),  # attention over one clip is 1
+    alone=("*.cross_attention.query.*", "*.cross_attention.key.*"),  # attention over one clip is 1
     masks=True,
 )
 
