@@ -11,7 +11,7 @@ from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, load_plugin, 
 from mag2.nn.pretrained import Pretrained
 from mag2.saving.allocation_budget import AllocationBudget, OverBudgetError
 from mag2.saving.registry import KINDS, class_of, name_of
-from tests.test_baseline_saving import MODELS
+from tests.narrow_models import MODELS
 
 TEXTS = TextFeatures.for_sport("figure_skating")
 

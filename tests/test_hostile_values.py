@@ -30,7 +30,7 @@ from mag2.nn.devices import checked_device
 from mag2.texts.projected import ProjectedTexts
 from mag2.training import Recipe, Run, fit
 from mag2.training.command import main
-from tests.test_baseline_saving import MODELS
+from tests.narrow_models import MODELS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXTS = TextFeatures.for_sport("figure_skating")
