@@ -17,7 +17,3 @@ MODELS = {
     "MBertLate": (lambda: MBertLate(visual_dim=6, audio_dim=5, dim=8, n_heads=2, n_layers=2), (VISUAL, AUDIO)),
     "SGN": (lambda: SGN(TEXTS.visual, visual_dim=6, audio_dim=5, dim=8, n_heads=2), (VISUAL, AUDIO)),
 }
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_model_comes_back_from_its_folder(name, tmp_path):
