@@ -50,12 +50,20 @@ def read_result(cell: Cell, out: Path) -> dict[str, Any] | None:
 
 
 def finished_results(out: Path) -> dict[Cell, dict[str, Any]]:
-    """The finished cells of a folder, of any run, and their results."""
+    """The finished cells of a folder, of any run, and their results.
+
+    Raises:
+        ValueError: a file is damaged; one sentence.
+    """
     results = {}
     for path in sorted((out / "cells").rglob("result.json")):
         file = read_json(path, "cell", "result")
         about = file["cell"]
-        results[Cell(about["row"], Target.parse(about["target"]), about["seed"])] = file["result"]
+        try:
+            cell = Cell(str(about["row"]), Target.parse(about["target"]), int(about["seed"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ValueError(f"{path} is damaged or foreign: it names no row, target and seed; delete it") from None
+        results[cell] = file["result"]
     return results
 
 

@@ -15,7 +15,8 @@ from mag2 import interrupts
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.sentences import one_line
-from mag2.training.cells import Cell, Outcome, finished_results, read_result
+from mag2.training.cell_result import table_results
+from mag2.training.cells import Cell, Outcome, read_result
 from mag2.training.checks import check_device, check_models, check_one_kind, rows_with_features
 from mag2.training.dataset_providers import forget_datasets
 from mag2.training.first_look import first_look_notes
@@ -77,6 +78,7 @@ def _run(table: Table, options: argparse.Namespace) -> int:
         check_models(request, datasets)
     _check_record(options.record, request)
     out = chosen_out(table, options)
+    table_results(out)  # a damaged one would be found after the trainings
     with recorded(out, settings, fingerprints, describe_call(options, request)):
         work = CellTraining(
             request=request,
@@ -146,7 +148,7 @@ def _report(
     failed = [outcome for outcome in outcomes if outcome.error]
     rows = [each for row in table.rows for each in (row, *row.controls(), *row.weighted())]
     headings = [_unpublished(row.heading) if settings["simulated"] else row.heading for row in rows]
-    finished = finished_results(out)
+    finished = table_results(out)
     seeds = sorted({cell.seed for cell in finished})
     targets = [Target(dataset, name) for dataset, names in TARGETS.items() for name in names]
     order = [Cell(heading.key, target, seed) for heading in headings for target in targets for seed in seeds]

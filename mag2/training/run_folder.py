@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mag2.saving.atomic_io import read_json
-from mag2.training.cells import Cell, finished_results
+from mag2.training.cell_result import table_results
+from mag2.training.cells import Cell
 from mag2.training.table_file import read_table
 from mag2.training.tables import Heading
 from mag2.training.target import Target
@@ -123,7 +124,7 @@ def read_run(folder: str | Path) -> RunFolder:
 
 
 def _read_grid(path: Path) -> RunFolder:
-    results = finished_results(path)
+    results = table_results(path)
     if not results:
         raise ValueError(f"no training in {path} is finished; run the same command again, it goes on from there")
     about = read_json(path / "settings.json", "settings", "runs") if (path / "settings.json").is_file() else {}
