@@ -1,11 +1,15 @@
 """Pages that are made when the site is built: the reference of every public name, and the files at the top."""
 
+import contextlib
 import importlib
 import inspect
+import io
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import jupytext
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -33,11 +37,13 @@ MODULES = (
     "mag2.encoders",
     "mag2.training",
     "mag2.scoring",
+    "mag2.figures",
+    "mag2.report",
     "mag2.published",
     "mag2.saving",
 )
 # Files at the top of the repository that are pages of the site too.
-TOP = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+TOP = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
 
 
 def public_names(module_name: str) -> list[str]:
@@ -69,6 +75,24 @@ def reference_page(module_name: str) -> str:
     return "\n".join(lines)
 
 
+def tutorial_page(path: Path) -> str:
+    """A script in cells as a page: its text, its code, and below each cell what it printed here."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    parts = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for cell in jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent").cells:
+            if cell.cell_type == "markdown":
+                parts.append(cell.source)
+                continue
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(cell.source, path.name, "exec"), names)
+            parts.append(f"```python\n{cell.source}\n```")
+            if printed.getvalue():
+                parts.append(f"```text\n{printed.getvalue().rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
 def overview() -> str:
     """The page of `mag2` itself: a table of the names that it exports, each with its place in the reference."""
     package = importlib.import_module("mag2")
@@ -93,6 +117,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {"reference/mag2.md": overview()}
     made |= {f"reference/{each}.md": reference_page(each) for each in MODULES}
     made |= {page: linked_from_docs((ROOT / source).read_text(encoding="utf-8")) for page, source in TOP.items()}
+    made |= {
+        f"tutorials/{path.stem}.md": tutorial_page(path) for path in sorted((ROOT / "examples/tutorials").glob("*.py"))
+    }
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
     return files

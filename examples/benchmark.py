@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.rounds < 1:
-        raise ValueError(f"--rounds wants 1 or more, got {options.rounds}")
+        parser.error(f"--rounds wants 1 or more, got {options.rounds}")
     options.device = str(checked_device(options.device))
     compiling = not (options.quick or options.profile)
     plan = Plan(TINY if options.quick else PAPER, options.rounds, options.device, compiling, options.profile)

@@ -15,9 +15,9 @@ import torch
 from mag2.data.fs1000 import FS1000
 from mag2.training import Run
 from mag2.training.dataset_providers import SimulationProvider
-from mag2.training.recipe import published_epochs
 from mag2.training.stages import train
 from mag2.training.tables import ModelInputs, Row
+from mag2.training.target import Target
 from mag2.training.threads import threads_of_torch
 
 TARGETS = list(FS1000.scales)
@@ -26,10 +26,14 @@ TARGETS = list(FS1000.scales)
 def epoch_seconds(row: Row, provider: SimulationProvider, device: str) -> float:
     """Seconds of an epoch of all stages of a row on the provider's videos."""
     dataset = provider.dataset("TES")
-    model = row.build(ModelInputs("figure_skating", dataset.train.widths, False, row.control, "shipped"))
+    recipe = row.recipe_for(Target("FS1000", "TES")).with_epochs(2)
+    inputs = ModelInputs("figure_skating", dataset.train.widths, False, row.control, settings=recipe.settings)
+    model = row.build(inputs)
     clock = time.perf_counter if device.startswith("cuda") else time.process_time
     moments: list[float] = []
-    train(model, dataset, row.recipe, Run(2, device=device), on_epoch=lambda _: moments.append(clock()))
+    run = Run(recipe.epochs, device=device, evaluation=recipe.evaluation)
+    stages = {"branches": recipe.branches, "branch_epochs": recipe.branch_epochs}
+    train(model, dataset, recipe.recipe, run, on_epoch=lambda _: moments.append(clock()), **stages)
     return sum(second - first for first, second in zip(moments[::2], moments[1::2], strict=True))
 
 
@@ -54,7 +58,6 @@ def main() -> None:
     videos, tests = options.videos
     few = max(round(options.measured * tests / videos), 4)
     provider = SimulationProvider(FS1000(), 95, options.measured, few, (95, 95), 768)
-    epochs = {target: published_epochs("FS1000", target) for target in TARGETS}
     cells = []
     print(f"torch {torch.__version__}, {options.device}, one thread; {options.measured} + {few} videos measured")
     print(f"{'row':5}{'method':24}{'s an epoch':>12}{'h a cell, mean':>16}{'h, longest':>12}")
@@ -63,7 +66,8 @@ def main() -> None:
             if row.heading.key not in options.rows:
                 continue
             second = epoch_seconds(row, provider, options.device) * videos / options.measured
-            own = [second * epochs[target] / 3600 for target in TARGETS]
+            epochs = [row.recipe_for(Target("FS1000", target)).epochs for target in TARGETS]
+            own = [second * each / 3600 for each in epochs]
             cells += own * options.seeds
             mean = sum(own) / len(own)
             print(f"{row.heading.key:5}{row.heading.name:24}{second:12.1f}{mean:16.2f}{max(own):12.2f}", flush=True)

@@ -234,7 +234,7 @@ def test_wrong_input_is_answered_with_what_to_give():
     with pytest.raises(ValueError, match="one number per video"):
         model.loss(model(visual, audio), LABEL[:, None])
     for wrong in (torch.zeros(9), torch.zeros(0, 9), torch.zeros(2, 3, 9)):
-        with pytest.raises(ValueError, match=r"give SGN \(texts, width\)"):
+        with pytest.raises(ValueError, match=r"SGN.s texts want a tensor \(M, D\)"):
             SGN(wrong)
     with pytest.raises(ValueError, match="does not divide into 3 heads"):
         small(n_heads=3)

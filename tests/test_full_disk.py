@@ -23,7 +23,8 @@ from mag2.saving.full_disk import DiskFullError, append_whole, naming_full_disk
 from mag2.training import dataset_providers
 from mag2.training.command import main
 
-RUN = ["--rows", "10", "--targets", "TES", "--epochs", "2", "--workers", "1", "--device", "cpu", "--keep-weights"]
+RUN = ["--datasets", "FS1000", "--rows", "10", "--targets", "TES", "--epochs", "2", "--workers", "1"]
+RUN += ["--device", "cpu", "--keep-weights"]
 TEXTS = TextFeatures.for_sport("figure_skating")
 NARROW = {"visual": 64, "audio": 64, "flow": 64}
 CELL = Path("cells/row-10/FS1000/TES/seed-0")

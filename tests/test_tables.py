@@ -445,8 +445,8 @@ def test_a_dataset_is_one_file(run, tmp_path, unregistered):
 
     simulation_provider("Halfpipe", **TINY).simulation().write(tmp_path / "data")
     given = ("--data", f"Halfpipe={tmp_path / 'data'}", "--clips", "8", "--size", "small", "--rows", "10")
-    status, out, _ = run(TABLE4, *given, "--out", tmp_path / "out")
-    assert status == 0
+    status, out, err = run(TABLE4, *given, "--out", tmp_path / "out")
+    assert status == 0, err
     assert out.splitlines()[0] == "# Table 4: SIMULATED data, not Halfpipe itself"
     assert {(row["dataset"], row["target"]) for row in results(tmp_path / "out")} == {("Halfpipe", "TES")}
     status, _, _ = run(TABLE4, "--datasets", "Halfpipe", "--rows", "10", "--out", tmp_path / "memory")
@@ -771,7 +771,7 @@ def test_kinds_of_features_belong_to_a_dataset(run, released):
         (TABLE1, ["--labels", "x", "--data", "y"], "--labels are for simulated features"),
         (TABLE1, ["--texts", "words"], "unknown text encoder 'words'"),
         (TABLE2, ["--rows", "9"], "unknown row '9'; there are 3, 4, 5, 6, 7, 8"),
-        (TABLE4, ["--datasets", "LOGO"], "needs audio features, and LOGO here has visual"),
+        (TABLE4, ["--datasets", "LOGO", "--rows", "10"], "needs audio features, and LOGO here has visual"),
     ],
 )
 def test_bad_arguments_get_one_sentence_and_leave_nothing(run, tmp_path, table, arguments, sentence):

@@ -71,6 +71,8 @@ def find_labels(own: FilesOf, check: Callable[[Mapping[str, Path]], object]) -> 
         if not own.layouts.said:  # how this dataset reads its labels is its own affair
             return usual
         missing = next(path for path in usual.values() if not path.is_file())
+        if missing.exists():
+            raise DataError(f"the label file {missing} is no regular file: give a text file")
         raise DataError(f"there is no label file {missing}: put it there or give its folder{own.layouts.sentence()}")
     log.info("%s: labels %s", own.name, " and ".join(map(str, found.values())))
     return found

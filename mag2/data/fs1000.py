@@ -1,6 +1,6 @@
 """FS1000: figure skating, seven targets, features of 95 clips, in its released files."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -104,7 +104,7 @@ class FS1000(SimulatableSpec):
 
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
         """The labelled videos of train and of test."""
-        train, test = (read_scores(files[split], self.scales, target) for split in ("train", "test"))
+        train, test = (read_scores(files[split], self.columns, self.scales, target) for split in ("train", "test"))
         return train, test
 
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
@@ -145,13 +145,12 @@ class FS1000(SimulatableSpec):
             write_videos(folder / FOLDERS[modality], sheet.names, videos)
 
 
-def read_scores(path: Path, scales: Mapping[str, float], target: str) -> list[Example]:
-    """The labelled videos of a file with the columns name, one for each of `scales`, factor.
+def read_scores(path: Path, columns: Sequence[str], scales: Mapping[str, float], target: str) -> list[Example]:
+    """The labelled videos of a file with the columns name, scores, factor.
 
     Raises:
         DataError: one sentence naming the file and line at fault.
     """
-    columns = ("name", *scales, "factor")
     examples = []
     for row in read_rows(path, optional_header=True):
         row.require_columns(columns)

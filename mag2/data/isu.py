@@ -85,6 +85,9 @@ def chosen_performances(
     return train_and_test(read_performances(discipline=discipline, segment=segment))
 
 
+COLUMNS = ("name", *SCALES, "factor")
+
+
 class ISU(DatasetSpec):
     """The shipped performances (`read_isu`), or features of your own for performances of figure skating in a folder.
 
@@ -106,7 +109,7 @@ class ISU(DatasetSpec):
 
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
         """The labelled videos of train and of test in a folder."""
-        train, test = (read_scores(files[split], self.scales, target) for split in ("train", "test"))
+        train, test = (read_scores(files[split], COLUMNS, self.scales, target) for split in ("train", "test"))
         return train, test
 
     def read_shipped(self, target: str, *, clips: int | None = None) -> Dataset:

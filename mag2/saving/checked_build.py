@@ -3,7 +3,7 @@
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -108,7 +108,9 @@ def _kinds_of(cls: type) -> dict[str, tuple[type, ...]]:
     found = {}
     for name, hint in get_type_hints(_constructor(cls)).items():
         choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-        known = tuple(kind for kind in choices if kind in _PLAIN or kind is type(None))
+        # JSON has one kind of sequence.
+        choices = tuple(list if get_origin(kind) in (Sequence, list, tuple) else kind for kind in choices)
+        known = tuple(kind for kind in choices if kind in _PLAIN or kind in (list, type(None)))
         # What is no plain value in a constructor (a function, a tensor) is never in a file.
         if name != "return" and set(known) - {type(None)}:
             found[name] = known
