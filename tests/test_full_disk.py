@@ -18,6 +18,7 @@ from torch import nn
 from mag2 import TextFeatures
 from mag2.data import DataError, simulate
 from mag2.data.fs1000 import FS1000
+from mag2.saving import full_disk as full_disk_module
 from mag2.saving.atomic_io import save_atomically, write_atomically
 from mag2.saving.full_disk import DiskFullError, append_whole, naming_full_disk
 from mag2.training import dataset_providers
@@ -70,8 +71,13 @@ def full_disk(monkeypatch, name, room=10):
         buffered = io.BufferedWriter(raw, 1)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, "utf-8", write_through=True)
 
+    def opened_without_links(path, *arguments, **options):
+        file = open(path, *arguments, **options)  # noqa: SIM115
+        return Full(file, room) if Path(path).name.startswith(name) else file
+
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", opened)
+        patched.setattr(full_disk_module, "open", opened_without_links, raising=False)
         yield
 
 
