@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mag2 import MLAVL, ActionGraphGuidance, attached, load_plugin
+from mag2 import MLAVL, ActionGraphGuidance, attached, load_plugin, load_trained
 from mag2.guidance import FoldedGuidance
 from mag2.mlavl import FoldedMLAVL
 from mag2.training.cells import Cell, finished_results
 from mag2.training.target import Target
-from tests.saved import CASES, SETS, TRAINING, Scorer, score, small_training, two_places, weighted
+from tests.saved import CASES, SETS, TRAINED, TRAINING, Scorer, score, small_training, two_places, weighted
 
 WHOLE = {
     "whole_guide": ActionGraphGuidance,
@@ -47,7 +47,7 @@ def same(output, arrays) -> None:
 
 
 def test_a_set_is_kept_for_every_format():
-    assert [folder.name for folder in SETS][:1] == ["0.1.0"]
+    assert [folder.name for folder in SETS][:2] == ["0.1.0", "0.2.0"]
 
 
 @pytest.mark.parametrize("folder", SETS, ids=lambda folder: folder.name)
@@ -113,3 +113,15 @@ def test_the_results_of_a_table_are_read(folder):
     done = finished_results(folder / "table")
     assert set(done) == {Cell(row, Target("FS1000", "TES"), 0) for row in ("1", "3")}
     assert all(0 <= result["last_epoch"]["epoch"] <= 1 for result in done.values())
+
+
+@pytest.mark.parametrize("folder", SETS[1:], ids=lambda folder: folder.name)
+def test_a_trained_model_predicts_what_it_predicted(folder, tmp_path):
+    small_training(tmp_path, keep_model=True)
+    trained, now = load_trained(folder / TRAINED), load_trained(tmp_path)
+    then, today = trained.predictions["last_epoch"], now.predictions["last_epoch"]
+    assert then.names == today.names
+    assert list(then.predicted) == pytest.approx(list(today.predicted), rel=1e-4)
+    clips = {"visual": torch.linspace(-1, 1, 4 * trained.widths["visual"]).view(4, -1).numpy()}
+    score = trained.score(clips, names=["performance"])["performance"].score
+    assert score == pytest.approx(now.score(clips, names=["performance"])["performance"].score, rel=1e-4)

@@ -181,9 +181,12 @@ def score(output) -> Tensor:
 
 
 TRAINING = "training"  # the folder of a training that was stopped after its first epoch
+TRAINED = "trained"  # the folder of a finished training with its model, since 0.2
 
 
-def small_training(folder: Path, on_epoch: Callable[[Epoch], None] | None = None) -> History:
+def small_training(
+    folder: Path, on_epoch: Callable[[Epoch], None] | None = None, *, keep_model: bool = False
+) -> History:
     """Two epochs of a small guided model on features that are the same on every machine."""
     rows = (torch.arange(12 * CLIPS * DIM) * 37 % 101).view(12, CLIPS, DIM) / 50 - 1
     features = {"visual": ClipFeatures.stack([video.numpy() for video in rows])}
@@ -192,7 +195,7 @@ def small_training(folder: Path, on_epoch: Callable[[Epoch], None] | None = None
     torch.manual_seed(0)
     model = gdlt.with_mag2(GDLT(in_dim=DIM, dim=DIM, dropout=0.0), texts(), dropout=0.0, start="replace")
     run = Run(epochs=2, folder=folder, checkpoint_seconds=0)
-    return fit(model, dataset, Recipe(batch=4), run, on_epoch)
+    return fit(model, dataset, Recipe(batch=4), run, on_epoch, keep_model=keep_model)
 
 
 def write_training(folder: Path) -> None:
@@ -205,8 +208,16 @@ def write_training(folder: Path) -> None:
         small_training(folder, stop)
 
 
+def write_trained(folder: Path) -> None:
+    """A finished training with its model, its predictions and texts."""
+    small_training(folder, keep_model=True)
+    for path in [folder / "checkpoint.pt", folder / ".lock", *folder.glob("events.out.*")]:
+        path.unlink(missing_ok=True)
+
+
 def write_all(folder: Path) -> None:
     """Save every case."""
     write_training(folder / TRAINING)
+    write_trained(folder / TRAINED)
     for seed, (name, case) in enumerate(CASES.items()):
         write(case, folder / name, seed)
