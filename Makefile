@@ -35,19 +35,20 @@ types:
 # Installed in place, so that an edit needs no second install; made anew when the metadata change. The tables need less
 # than the tests, and so wait less.
 $(VENV)/.installed: setup.cfg pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit('mag2 needs Python 3.10 or newer, this is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[figures]"
-	touch $@
+	@$(PYTHON) -c "import sys; sys.exit('mag2 needs Python 3.10 or newer, this is ' + sys.version.split()[0]) if sys.version_info < (3, 10) else None"
+	@echo "installing into $(VENV), once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[figures]"
+	@touch $@
 
 $(VENV)/.ready: $(VENV)/.installed
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[test,figures,report,video]"
-	touch $@
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[test,figures,report,video]"
+	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[docs]"
-	touch $@
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mag2.training.cells import Cell
+from mag2.training.dataset_providers import SIZES
 from mag2.training.grid import run_grid
 from mag2.training.target import Target
 from mag2.training.threads import THREADS, threads_of_torch
@@ -74,12 +75,27 @@ def test_threads_that_are_requested_are_those_of_every_cell(tmp_path):
     assert {result["threads"] for result in one.values()} == {2}
 
 
-def test_a_table_does_not_mix_threads(tmp_path, capsys):
+def test_a_table_does_not_mix_threads(tmp_path, capsys, monkeypatch):
     import table4
 
     from mag2.training.command import main
 
-    arguments = ["--rows", "10", "--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu"]
+    for name, size in {"train": 24, "test": 12, "length": (6, 10), "clips": 8}.items():
+        monkeypatch.setitem(SIZES, name, size)
+    arguments = [
+        "--datasets",
+        "FS1000",
+        "--rows",
+        "10",
+        "--targets",
+        "TES",
+        "--epochs",
+        "1",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+    ]
     arguments += ["--out", str(tmp_path)]
     assert main(table4.TABLE4, arguments) == 0
     settings = json.loads((tmp_path / "settings.json").read_text())
