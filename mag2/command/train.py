@@ -36,6 +36,8 @@ def _run(arguments: Sequence[str]) -> int:
     parser = make_parser(TRAIN)
     parser.prog, parser.description, parser.epilog = PROGRAM, _ABOUT, _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    rows = next(action for action in parser._actions if action.dest == "rows")
+    rows.help = str(rows.help).replace("all by default", "mlavl by default; there are")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
     options = parser.parse_args(given)  # faults and --help end here
     as_json = "--json" in arguments

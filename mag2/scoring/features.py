@@ -103,6 +103,11 @@ def _videos(modality: str, value: Any, names: Sequence[str] | None) -> dict[str,
     several = isinstance(value, list | tuple)
     if not several and not isinstance(value, str | Path) and names is not None and len(names) > 1:
         several, value = True, list(value)
+    if not several and names is None and np.ndim(value) == 3:
+        raise DataError(
+            f"{modality} features of shape {tuple(np.shape(value))} may be several videos, or several crops of each "
+            f"clip: give a list of (clips, width) arrays, one a video, or names="
+        )
     values = list(value) if several else [value]
     if not values:
         raise DataError(f"there is no video among the {modality} features: give one or more")

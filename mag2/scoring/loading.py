@@ -44,6 +44,9 @@ def load_trained(
             another version wrote (the sentence says what is missing), a damaged file, or no such device.
     """
     place_of_model = checked_device(device)
+    if isinstance(build, nn.Module):
+        name = type(build).__name__
+        raise ValueError(f"build is a {name}; give a function that makes one: build=lambda: {name}(...)")
     found = find_trained(folder, row=row, target=target, seed=seed)
     if len(found) > 1:
         shown = ", ".join(_name(path) for path in found[:4]) + (" and so on" if len(found) > 4 else "")

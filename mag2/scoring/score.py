@@ -37,7 +37,7 @@ def score_by(
     features: Any,
     *,
     names: Sequence[str] | None = None,
-    explain: Sequence[str] = ("occlusion",),
+    explain: str | Sequence[str] = ("occlusion",),
     level: float = 0.9,
     clip_seconds: float | None = None,
     batch: int = 64,
@@ -47,7 +47,8 @@ def score_by(
     Args:
         models: trained models of one target: one, or several seeds, whose mean is the score.
         features, names: as `mag2.scoring.features.read_given` takes them.
-        explain: methods for the contribution of every clip, of "occlusion" and "gradient times input"; () for none.
+        explain: methods for the contribution of every clip, of "occlusion" and "gradient times input" ("gradient" for
+            short); () for none.
             Occlusion scores a video as many times as it has clips, in batches.
         level: of the interval.
         clip_seconds: how long a clip is, where clips follow each other from the beginning of the video; by default as
@@ -63,9 +64,7 @@ def score_by(
     first = models[0]
     if len({(each.dataset_name, each.target, each.scale, each.clips, each.whole, each.name) for each in models}) > 1:
         raise ValueError("the models want one row, dataset, target and crop; score those of each apart")
-    unknown = [method for method in explain if method not in METHODS]
-    if unknown:
-        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    explain = _methods(explain)
     given = read_given(features, first.widths, scale=first.scale, clips=first.clips, names=names)
     seconds = clip_seconds or given.clip_seconds or first.about["clip_seconds"]
     interval = _interval(models, level)
@@ -182,10 +181,24 @@ def _action_note(similarity: _Similarity | None, videos: Performances) -> str:
     )
 
 
+def _methods(explain: str | Sequence[str]) -> list[str]:
+    """The names of methods, whole; one may stand alone."""
+    if isinstance(explain, bool) or not isinstance(explain, str | Sequence):
+        raise ValueError(f"explain is {explain!r}; give a list of {', '.join(METHODS)}")
+    chosen = [explain] if isinstance(explain, str) else list(explain)
+    chosen = ["gradient times input" if method == "gradient" else method for method in chosen]
+    unknown = [method for method in chosen if method not in METHODS]
+    if unknown:
+        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    return chosen
+
+
 def _notes(model: "Trained", interval: Interval | None, explain: Sequence[str], level: float) -> list[str]:
     notes = [f"{interval}."] if interval is not None else []
     if interval is None:
         notes.append(f"No {level:.0%} interval: there are too few test videos with predictions.")
     if model.simulated:
-        notes.append("The model was trained on SIMULATED performances: its scores say nothing about sport.")
+        real = "real programmes and scores with SIMULATED features"
+        what = real if "real programmes" in str(model.about["data"]) else "SIMULATED performances"
+        notes.append(f"The model was trained on {what}: its scores say nothing about sport.")
     return notes + ([BASIS] if explain else [])

@@ -217,7 +217,7 @@ def _simulated_note(outcomes: Sequence[Outcome]) -> str:
     return (
         f"**{what_is_simulated(_data_of(outcomes))}** They exercise the whole pipeline and say nothing about the "
         "paper's numbers, which are therefore not printed here. Next: `--data FOLDER` trains on features of your own, "
-        "in the released layout (README)."
+        "in the released layout (docs/data.md)."
     )
 
 
