@@ -15,7 +15,7 @@ from mag2.data import Dataset
 from mag2.data.folds import make_folds
 from mag2.data.pooling import pooled
 from mag2.metrics import mse, spearman
-from mag2.training import Recipe, Run, cross_validate
+from mag2.training import Recipe, Run, cross_validate, fit
 
 N = 14
 GROUPS = [number // 2 for number in range(N)]
@@ -196,3 +196,12 @@ def test_simulated_data_is_marked():
     result = cross_validate(plain, vaults(simulated=True), RECIPE, Run(epochs=1), folds=2)
     assert result.simulated
     assert "2 folds, simulated data; " in repr(result)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_what_stands_in_the_place_of_a_run_or_a_recipe_is_named(swap):
+    arguments = (Run(epochs=1), Recipe()) if swap else (Recipe(), 5)
+    sentence = "recipe is a Run: give Recipe" if swap else r"run is a int: give Run\(epochs=5\)"
+    for call in (lambda: cross_validate(Mean, vaults(), *arguments), lambda: fit(Mean(), vaults(), *arguments)):
+        with pytest.raises(TypeError, match=sentence):
+            call()

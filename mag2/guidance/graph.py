@@ -88,6 +88,8 @@ class ActionGraphGuidance(Pretrained):
         provenance: Provenance | None = None,
     ):
         super().__init__()
+        if not isinstance(dim, int):
+            raise ValueError(f"dim is a {type(dim).__name__}: give the width of the clips first, (256, texts.visual)")
         if control is not None and control not in CONTROLS:
             raise ValueError(f"unknown control {control!r}; there are {', '.join(CONTROLS)}, or None")
         check_probability(dropout)

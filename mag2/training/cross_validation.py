@@ -18,8 +18,8 @@ from mag2.data.pooling import pooled
 from mag2.data.splits import checked_groups
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import predict
-from mag2.training.recipe import Recipe
-from mag2.training.run import Run
+from mag2.training.recipe import Recipe, check_recipe
+from mag2.training.run import Run, check_run
 from mag2.training.stages import train
 
 __all__ = ["CrossValidation", "Fold", "Spread", "cross_validate"]
@@ -138,8 +138,8 @@ def cross_validate(
 
     Raises:
         DataError: folds that these videos do not make, or groups that are not one a video.
-        TypeError: `build` is no function without arguments, or returns no module or the same module twice; `dataset` is
-            no `Dataset`.
+        TypeError: `build` is no function without arguments, or returns no module or the same module twice; `dataset`,
+            `recipe` or `run` is something else.
         ValueError: as `mag2.training.fit`.
     """
     _check_build(build)
@@ -147,6 +147,8 @@ def cross_validate(
         raise TypeError(
             f"dataset is a {type(dataset).__name__}: give a Dataset, Dataset.from_arrays(features, scores) for example"
         )
+    check_recipe(recipe)
+    check_run(run)
     everything = pooled(dataset)
     own_groups = everything.groups if groups is None else checked_groups(groups, len(everything))
     parts = make_folds(len(everything), folds, own_groups, fold_seed)

@@ -20,9 +20,9 @@ from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import call_model, check_whole, measure, predict
-from mag2.training.recipe import Recipe
+from mag2.training.recipe import Recipe, check_recipe
 from mag2.training.recording import record_epoch
-from mag2.training.run import Run, autocast
+from mag2.training.run import Run, autocast, check_run
 from mag2.training.steps import Steps
 from mag2.training.tensorboard import TensorBoard
 from mag2.training.trained_folder import save_trained
@@ -61,6 +61,7 @@ def fit(
         The `History`, that of the epochs before a resume included.
 
     Raises:
+        TypeError: no `Recipe` or no `Run` in its place.
         ContractError: the model is no `ScoringModel`; the sentence says which part.
         ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
             features that the dataset does not have, whole videos are longer than it takes, no such device, too little
@@ -68,6 +69,8 @@ def fit(
         FloatingPointError: the loss became nan or infinite.
         DiskFullError: a file did not fit; make room, and the same call goes on.
     """
+    check_recipe(recipe)
+    check_run(run)
     check_model(model)
     if keep_model and run.folder is None:
         raise ValueError("keep_model writes the model into the folder of the run; give Run(folder=...)")

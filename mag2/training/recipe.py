@@ -22,6 +22,7 @@ __all__ = [
     "QTD_RECIPE",
     "SGN_RECIPE",
     "Recipe",
+    "check_recipe",
     "published_epochs",
 ]
 
@@ -176,3 +177,9 @@ def published_epochs(dataset: str, target: str) -> int:
     if (dataset, target) in known:
         return known[dataset, target].epochs
     return max(recipe.epochs for recipe in known.values())
+
+
+def check_recipe(recipe: object) -> None:
+    """Raise TypeError where something else stands in the place of a `Recipe`."""
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe is a {type(recipe).__name__}: give Recipe(...), then the run")

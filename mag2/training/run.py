@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["EVALUATIONS", "PRECISIONS", "Run", "autocast"]
+__all__ = ["EVALUATIONS", "PRECISIONS", "Run", "autocast", "check_run"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 # What is scored when a model is measured, in words.
@@ -65,6 +65,13 @@ class Run:
     def scoring(self, clips: int | None) -> dict[str, Any]:
         """What `predict` gets, to score videos as this run does, with the crops of a recipe."""
         return {"device": self.device, "precision": self.precision, "clips": clips, "evaluation": self.evaluation}
+
+
+def check_run(run: object) -> None:
+    """Raise TypeError where something else stands in the place of a `Run`."""
+    if not isinstance(run, Run):
+        hint = f"Run(epochs={run})" if isinstance(run, int) and not isinstance(run, bool) else "Run(epochs=...)"
+        raise TypeError(f"run is a {type(run).__name__}: give {hint}")
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
