@@ -137,3 +137,9 @@ def test_texts_and_prompts_print_in_one_line_each():
         assert len(repr(value)) < 250
     assert "42 visual" in repr(texts())
     assert json.dumps(texts().source)[1:-1] in repr(texts())
+
+
+def test_an_unknown_kind_of_any_length_is_one_short_sentence():
+    with pytest.raises(ValueError, match="unknown kind '9999") as fault:
+        class_of("9" * 5000)
+    assert len(str(fault.value)) < 1000

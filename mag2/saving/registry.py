@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mag2.nn.modules import uncompiled
+from mag2.saving.sentences import shortened
 
 __all__ = ["KINDS", "build", "class_of", "describe", "name_of", "name_of_class", "register"]
 
@@ -83,7 +84,8 @@ def class_of(name: Any) -> Any:
     if isinstance(name, str) and name in _OWN:
         return _OWN[name]
     if not isinstance(name, str) or name not in KINDS:
-        raise ValueError(f"unknown kind {name!r}; this version of mag2 knows {', '.join(sorted({**KINDS, **_OWN}))}")
+        known = ", ".join(sorted({**KINDS, **_OWN}))
+        raise ValueError(f"unknown kind {shortened(name)}; this version of mag2 knows {known}")
     module, _, cls = KINDS[name].partition(":")
     return getattr(importlib.import_module(module), cls)
 
