@@ -147,4 +147,4 @@ MODELS: dict[str, Row] = {
     for key, model in KNOWN.items()
     for plug in (PLUGS if model.adapter else ("",))
 }
-TRAIN = Table("train", "Training", tuple(MODELS.values()), {"FS1000": ("TES",)})
+TRAIN = Table("train", "Training", tuple(MODELS.values()), {"FS1000": ("TES",)}, usual_rows=("mlavl",))

@@ -31,13 +31,9 @@ def _run(arguments: Sequence[str]) -> int:
     from mag2.training.options import chosen_out, make_parser
 
     given = [each for each in arguments if each != "--json"]
-    if not any(each == "--rows" or each.startswith("--rows=") for each in given):
-        given += ["--rows", "mlavl"]
     parser = make_parser(TRAIN)
     parser.prog, parser.description, parser.epilog = PROGRAM, _ABOUT, _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    rows = next(action for action in parser._actions if action.dest == "rows")
-    rows.help = str(rows.help).replace("all by default", "mlavl by default; there are")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
     options = parser.parse_args(given)  # faults and --help end here
     as_json = "--json" in arguments

@@ -63,7 +63,8 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "begin as in the released FS1000 loader",
     )
     add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
-    add("--rows", nargs="+", metavar="ROW", help=f"rows of the table, all by default: {rows}")
+    chosen = "all by default" if table.usual_rows is None else f"{', '.join(table.usual_rows)} by default; there are"
+    add("--rows", nargs="+", metavar="ROW", default=table.usual_rows, help=f"rows of the table, {chosen}: {rows}")
     add(
         "--controls",
         action="store_true",

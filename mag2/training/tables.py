@@ -146,7 +146,9 @@ class Table:
         rows: what is compared.
         targets: dataset -> the names of the targets that are trained unless others are requested.
         simulated: the same where neither data nor datasets are requested; `targets`, simulated, by default.
-        seeds: those of that call unless others are requested. metrics: what the page shows.
+        seeds: those of that call unless others are requested.
+        usual_rows: the keys of the rows that are trained unless others are requested; all by default.
+        metrics: what the page shows.
         facts: makes a part of the page that no training changes; None for no such part.
     """
 
@@ -158,6 +160,7 @@ class Table:
     facts: Callable[[], str] | None = None
     simulated: Mapping[str, tuple[str, ...]] | None = None
     seeds: tuple[int, ...] = (0,)
+    usual_rows: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"Table({self.title!r}, rows {', '.join(row.heading.key for row in self.rows)})"
