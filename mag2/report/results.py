@@ -1,13 +1,20 @@
 """The tables of a run: measures by row and target with both protocols, every training, predictions of test videos."""
 
-import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 
 from mag2.figures.chosen import Chosen, LeftOutError
 from mag2.report.page import Column, Entry, SortableTable, number
 from mag2.training.predictions import PREDICTIONS, read_predictions
-from mag2.training.report import METRICS, NOTES, PROTOCOLS, SHOWN, averages_of, column_names, columns_of
+from mag2.training.report import (
+    METRICS,
+    NOTES,
+    PROTOCOLS,
+    SHOWN,
+    averages_of,
+    column_names,
+    columns_of,
+    mean_and_spread,
+)
 from mag2.training.run_folder import RunFolder, Training
 from mag2.training.tables import Heading
 from mag2.training.target import Target
@@ -96,15 +103,9 @@ def _by_seed(
 
 
 def _measured(by_seed: Mapping[int, float], n_seeds: int, printed: float | None, digits: int) -> Entry:
-    known = [value for value in by_seed.values() if not math.isnan(value)]
-    if not known:
-        return Entry("nan" if by_seed else "")
-    mean = fmean(known)
-    text = f"{mean:.{digits}f}"
-    if len(known) > 1:
-        text += f" ± {stdev(known):.{digits}f}"
-    if len(known) < n_seeds:
-        text += f" [n = {len(known)}]"
+    mean, text = mean_and_spread(by_seed, n_seeds, digits)
+    if mean is None:
+        return Entry(text)
     return Entry(text, mean, "" if printed is None else f"{mean - printed:+.{digits}f}")
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "cell_name",
     "column_names",
     "columns_of",
+    "mean_and_spread",
     "page_notes",
     "page_title",
     "results_csv",
@@ -289,17 +290,23 @@ def averages_of(values: Sequence[Mapping[int, float]], metric: str) -> dict[int,
     return {seed: average([by_seed[seed] for by_seed in values]) for seed in sorted(seeds)}
 
 
-def _shown(by_seed: Mapping[int, float], n_seeds: int, reference: float | None, digits: int) -> str:
-    """Mean and spread; with the number of seeds where some are missing or nan."""
+def mean_and_spread(by_seed: Mapping[int, float], n_seeds: int, digits: int) -> tuple[float | None, str]:
+    """The mean, None without any, and it with the spread in words; with the number of seeds where some are missing."""
     measured = [value for value in by_seed.values() if not math.isnan(value)]
     if not measured:
-        return "nan" if by_seed else ""
+        return None, "nan" if by_seed else ""
     mean = fmean(measured)
     text = f"{mean:.{digits}f}"
     if len(measured) > 1:
         text += f" ± {stdev(measured):.{digits}f}"
     if len(measured) < n_seeds:
         text += f" [n = {len(measured)}]"
-    if reference is not None:
-        text += f" ({reference:.{digits}f}, {mean - reference:+.{digits}f})"
-    return text
+    return mean, text
+
+
+def _shown(by_seed: Mapping[int, float], n_seeds: int, reference: float | None, digits: int) -> str:
+    """Mean and spread and, where there is one, the reference and the difference to it."""
+    mean, text = mean_and_spread(by_seed, n_seeds, digits)
+    if mean is None or reference is None:
+        return text
+    return f"{text} ({reference:.{digits}f}, {mean - reference:+.{digits}f})"
