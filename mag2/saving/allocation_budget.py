@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mag2.saving.bounded_json import is_number
+
 __all__ = ["AllocationBudget", "OverBudgetError"]
 
 # Operators that make numbers of a size that is among their arguments; others make as many as they are given, broadcast.
@@ -64,7 +66,7 @@ class AllocationBudget(TorchDispatchMode):
 
 
 def _requested(name: str, args: Any) -> int:
-    numbers = [value for value in args if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [value for value in args if is_number(value)]
     sizes = [value for value in args if isinstance(value, list | tuple)]
     if sizes:
         return math.prod(max(int(size), 0) for size in sizes[0])

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MAX_JSON_BYTES", "load_json"]
+__all__ = ["MAX_JSON_BYTES", "is_number", "load_json"]
 
 # Far above what folders of weights, stores and results have: a store has about a hundred bytes for each video.
 MAX_JSON_BYTES = 32 * 2**20
@@ -39,6 +39,11 @@ def load_json(path: Path) -> Any:
         raise ValueError(f"is no JSON{where}") from None
     _check_depth(value)
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that was read is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_depth(value: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mag2.saving.allocation_budget import AllocationBudget
+from mag2.saving.bounded_json import is_number
 from mag2.saving.registry import KINDS, class_of, name_of_class
 from mag2.saving.sentences import one_line, shortened
 
@@ -81,7 +82,7 @@ def check_plain(value: Any, name: str = "a value") -> None:
     elif isinstance(value, list | tuple):
         for part in value:
             check_plain(part, name)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif is_number(value):
         seed = name.endswith("seed")
         if not math.isfinite(value) or not (-(2**63) if seed else -(2**31)) <= value < (2**64 if seed else 2**31):
             raise ValueError(f"has {shortened(value)} as the {one_line(name):.40}")
@@ -119,7 +120,7 @@ def _kinds_of(cls: type) -> dict[str, tuple[type, ...]]:
 
 def _is(value: Any, kind: type) -> bool:
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)

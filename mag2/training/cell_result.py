@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mag2.saving.bounded_json import is_number
 from mag2.training.cells import Cell, finished_results
 
 __all__ = ["table_results"]
@@ -55,11 +56,11 @@ def _fault(result: Any) -> str | None:
     for protocol in _PROTOCOLS:
         measured = result.get(protocol)
         if measured is not None and not (
-            isinstance(measured, dict) and all(_is_number(measured.get(m)) for m in _MEASURES)
+            isinstance(measured, dict) and all(_is_measure(measured.get(m)) for m in _MEASURES)
         ):
             return f"its {protocol} lacks a measure"
     return None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isinf(value)
+def _is_measure(value: Any) -> bool:
+    return is_number(value) and not math.isinf(value)

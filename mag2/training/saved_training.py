@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from mag2.saving.bounded_json import is_number
 from mag2.saving.sentences import one_line
 from mag2.saving.torch_files import TorchFileError, load_torch
 from mag2.training.history import Epoch
@@ -122,7 +123,7 @@ def _epoch(line: Any, number: int) -> Epoch:
     names = {field.name for field in fields(Epoch)}
     if not isinstance(line, dict) or not names - {"validation"} <= set(line) <= names:
         raise ValueError(f"epoch {number} of its history has other values")
-    if line["epoch"] != number or not all(map(_is_number, line.values())):
+    if line["epoch"] != number or not all(map(is_number, line.values())):
         raise ValueError(f"epoch {number} of its history has values that are no numbers")
     return Epoch(**line)
 
@@ -156,14 +157,10 @@ def _check_states(optimizer: torch.optim.Optimizer) -> None:
 
 def _alike(value: Any, own: Any) -> bool:
     """Whether a saved value is of the kind that the present one is; settings that may be None are not looked at."""
-    if _is_number(own):
-        return _is_number(value) and math.isfinite(value)
-    if isinstance(own, list | tuple) and all(map(_is_number, own)):
-        return isinstance(value, list | tuple) and len(value) == len(own) and all(map(_is_number, value))
+    if is_number(own):
+        return is_number(value) and math.isfinite(value)
+    if isinstance(own, list | tuple) and all(map(is_number, own)):
+        return isinstance(value, list | tuple) and len(value) == len(own) and all(map(is_number, value))
     if isinstance(own, bool):
         return isinstance(value, bool)
     return value is None or own is None or isinstance(value, type(own))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
