@@ -11,8 +11,9 @@ import torch
 
 from mag2.data import DataError, Performances
 from mag2.data.features import ClipFeatures
+from mag2.data.npy_header import map_npy
 from mag2.data.performances import MODALITIES, VISION_LANGUAGE
-from mag2.data.raw_features import RawFeatures, map_npy, mean_over_views
+from mag2.data.raw_features import RawFeatures, mean_over_views
 from mag2.saving.atomic_io import read_json
 
 __all__ = ["FOLDERS", "Given", "read_given"]

@@ -17,6 +17,7 @@ from mag2.scoring.features import read_given
 from mag2.scoring.scores import NamedAction, Score, Scores
 from mag2.texts import TextFeatures
 from mag2.training.prediction import call_model
+from mag2.training.report import REAL_PROGRAMMES
 from mag2.training.run import autocast
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def score_by(
         models: trained models of one target: one, or several seeds, whose mean is the score.
         features, names: as `mag2.scoring.features.read_given` takes them.
         explain: methods for the contribution of every clip, of "occlusion" and "gradient times input" ("gradient" for
-            short); () for none.
-            Occlusion scores a video as many times as it has clips, in batches.
+            short); () for none. Occlusion scores a video as many times as it has clips, in batches.
         level: of the interval.
         clip_seconds: how long a clip is, where clips follow each other from the beginning of the video; by default as
             the folder's `extraction.json` or the dataset says, else unknown.
@@ -198,7 +198,7 @@ def _notes(model: "Trained", interval: Interval | None, explain: Sequence[str], 
     if interval is None:
         notes.append(f"No {level:.0%} interval: there are too few test videos with predictions.")
     if model.simulated:
-        real = "real programmes and scores with SIMULATED features"
-        what = real if "real programmes" in str(model.about["data"]) else "SIMULATED performances"
+        programmes = str(model.about["data"]).endswith(REAL_PROGRAMMES)
+        what = "real programmes and scores with SIMULATED features" if programmes else "SIMULATED performances"
         notes.append(f"The model was trained on {what}: its scores say nothing about sport.")
     return notes + ([BASIS] if explain else [])

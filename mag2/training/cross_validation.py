@@ -17,7 +17,6 @@ from mag2.data.folds import make_folds
 from mag2.data.pooling import pooled
 from mag2.data.splits import checked_groups
 from mag2.training.history import Epoch, History
-from mag2.training.prediction import predict
 from mag2.training.recipe import Recipe, check_recipe
 from mag2.training.run import Run, check_run
 from mag2.training.stages import train
@@ -165,7 +164,8 @@ def cross_validate(
         model = _built(build, run.seed, models)
         folder = None if run.folder is None else Path(run.folder) / f"fold-{number}"
         history = train(model, part, recipe, replace(run, folder=folder), on_epoch)
-        scores = predict(model, part.test, **run.scoring(recipe.clips))
+        scores = history.predictions[-1]
+        assert scores is not None  # `fit` fills in those that a checkpoint of version 0.1 lacks
         done.append(Fold(part.test.names, part.test.in_units(scores), history))
         models = [model.cpu()]  # to recognise it, should `build` return it again
     result = CrossValidation(done, dataset.simulated)
