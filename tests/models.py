@@ -290,3 +290,12 @@ def row_of(name: str, row: str) -> Model:
 
 ROWS = {f"{name} {row}": row_of(name, row) for name in ADAPTERS for row in ("+Texts", "+MAG2", "+Texts+MAG2")}
 MODELS = {**DESIGNS, **FIELD, **ROWS}
+
+# One of each model of the field: how it is built, and the features that it is called with.
+ONE_OF_EACH = {
+    name: (
+        MODELS[name].build,
+        tuple(part for modality, part in zip(WIDTHS, features(), strict=True) if modality in MODELS[name].reads),
+    )
+    for name in ("GDLT", "CoFInAl", "QTD query", "PAMFN", "ModalityBranch", "SkatingMixer", "MBertLate", "SGN")
+}

@@ -11,7 +11,7 @@ from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, load_plugin, 
 from mag2.nn.pretrained import Pretrained
 from mag2.saving.allocation_budget import AllocationBudget, OverBudgetError
 from mag2.saving.registry import KINDS, class_of, name_of
-from tests.narrow_models import MODELS
+from tests.models import ONE_OF_EACH
 
 TEXTS = TextFeatures.for_sport("figure_skating")
 
@@ -20,7 +20,7 @@ def small_mlavl():
     return MLAVL(TEXTS, visual_dim=8, audio_dim=8, dim=8, n_heads=2)
 
 
-BUILD = {name: make for name, (make, _) in MODELS.items()} | {
+BUILD = {name: make for name, (make, _) in ONE_OF_EACH.items()} | {
     "ActionGraphGuidance": lambda: ActionGraphGuidance(8, TEXTS.visual[:4]),
     "FoldedGuidance": lambda: ActionGraphGuidance(8, TEXTS.visual[:4]).eval().fold(),
     "MLAVL": small_mlavl,

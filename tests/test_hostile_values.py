@@ -30,7 +30,7 @@ from mag2.nn.devices import checked_device
 from mag2.texts.projected import ProjectedTexts
 from mag2.training import Recipe, Run, fit
 from mag2.training.command import main
-from tests.narrow_models import MODELS
+from tests.models import ONE_OF_EACH, WIDTHS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXTS = TextFeatures.for_sport("figure_skating")
@@ -75,7 +75,7 @@ def test_texts_of_every_precision_are_taken(kind):
     TAKERS["ProjectedTexts"](ROWS.to(kind))
 
 
-FORWARD = {name: (make, inputs) for name, (make, inputs) in MODELS.items()} | {
+FORWARD = {name: (make, inputs) for name, (make, inputs) in ONE_OF_EACH.items()} | {
     "MLAVL": (lambda: MLAVL(TEXTS, visual_dim=6, audio_dim=6, dim=8, n_heads=2), (torch.zeros(2, 3, 6),) * 2),
     "AudioVisualFusion": (lambda: AudioVisualFusion(6, n_heads=2), (torch.zeros(2, 3, 6),) * 2),
     "PromptGuidedGrading": (
@@ -108,15 +108,15 @@ def test_features_one_wider_than_built_say_the_width_that_was_expected(name):
     assert f"{width + 1}" in str(caught.value)
 
 
-def dataset(videos, clips, width=6):
-    widths = {"visual": width, "audio": 5, "flow": 4}
+def dataset(videos, clips, visual=6, audio=5, flow=4):
+    widths = {"visual": visual, "audio": audio, "flow": flow}
     return simulate(TEXTS, train=videos, test=2, length=(clips, clips + 1), widths=widths).dataset("TES", clips=clips)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_training_on_one_video_of_one_clip_is_our_sentence_or_works(name):
     try:
-        fit(MODELS[name][0](), dataset(1, 1), Recipe(batch=4), Run(epochs=1))
+        fit(ONE_OF_EACH[name][0](), dataset(1, 1, **WIDTHS), Recipe(batch=4), Run(epochs=1))
     except ValueError as error:
         assert "Expected more than 1 value" not in str(error)  # noqa: PT017 - some models train on it
         assert "\n" not in str(error)  # noqa: PT017
