@@ -38,7 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = _commands()
-    interrupts.end()
     parser = Parser(prog="mag2", description=_ABOUT, epilog=_listed(commands))
     parser.add_argument("--version", action="version", version=f"mag2 {library_version()}")
     parser.add_argument("command", metavar="COMMAND", help="one of those below")
@@ -50,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, rest = given[0], given[1:]
     if name not in commands:
         parser.error(f"unknown command {name!r}; there are {', '.join(commands)}")
+    interrupts.end()  # no earlier: what stands above is outside the try
     try:
         return commands[name].run(rest)
     except (ValueError, OSError) as error:
