@@ -17,21 +17,24 @@ PUBLISHED = ("FS1000", "Fis-V", "RG", "LOGO")
 COLUMNS = ("targets", "stage", "optimizer", "schedule", "batch", "clip norm", "crop", "epochs", "constructor")
 INTRODUCTION = f"""# Recipes
 
-How every model of the tables is trained at the size of its paper, by dataset and target. The page is what
-`{COMMAND}` prints; the tables' commands read the same recipes (`mag2.training.recipes.find_recipe`).
+How every model of the tables is trained at the size of its paper, by dataset and target. `{COMMAND}` prints this
+page. The commands of the tables use the same recipes (`mag2.training.recipes.find_recipe`).
 
-- *From* says where settings are from, *ours* what no source says and how it was chosen.
-- *Crop* is the length of a training crop in clips, "own" that of the dataset. Models that are scored on whole videos
-  take each test video from its first to its last clip, alone in its batch; `--evaluation crops` scores middle crops.
-- *Constructor* is what the scripts set of the model's arguments; the others keep their defaults. Feature widths are
-  those of the files.
-- Epochs with strokes are those of the targets, in their order.
-- Labels are divided by the scales of MLAVL's paper, for every model. The scripts of others divide those of Fis-V by 43
-  (QTD), PCS by 45 (PAMFN), TES and PCS by 25 (CoFInAl, a slip: the scale of RG).
-- A random crop here may begin at any clip that leaves it full; in the released loaders the last such start never comes.
-- A norm of the gradient above *clip norm* is scaled down to it. Rates by name are shares of the optimizer's rate.
-- Narrow models (`--size small`, the default on simulated data) take batches of 16, 12 epochs on simulated data and the
-  sizes that `settings.json` records beside their results; the same file records every recipe as it was really used.
+- *From* names the source of the settings. *Ours* lists settings that no source gives, and how they were chosen.
+- *Crop* is the number of clips of a training crop; "own" is the length of the dataset. Models that are scored on whole
+  videos take each test video from its first to its last clip, one video at a time; `--evaluation crops` scores middle
+  crops.
+- *Constructor* lists the arguments of the model that the released scripts set. All others keep their defaults. The
+  widths of the features are those of the files.
+- Epochs separated by slashes are those of the targets, in the same order.
+- For every model, labels are divided by the scales of MLAVL's paper. The released scripts of other models divide the
+  labels of Fis-V by other numbers: 43 (QTD), 45 for PCS (PAMFN), 25 for TES and PCS (CoFInAl, by mistake the scale of
+  RG).
+- A random crop may begin at any clip from which a whole crop is left. The released loaders never use the last of them.
+- A gradient whose norm is above *clip norm* is scaled down to it. The learning rate of named parameters is given as a
+  share of the optimizer's rate.
+- Narrow models (`--size small`, the default on simulated data) use batches of 16, and 12 epochs on simulated data.
+  Their sizes, and every recipe as it was used, are in `settings.json` beside the results.
 """
 
 
