@@ -17,8 +17,8 @@ PUBLISHED = ("FS1000", "Fis-V", "RG", "LOGO")
 COLUMNS = ("targets", "stage", "optimizer", "schedule", "batch", "clip norm", "crop", "epochs", "constructor")
 INTRODUCTION = f"""# Recipes
 
-How every model of the tables is trained at the size of its paper, by dataset and target. `{COMMAND}` prints this
-page. The commands of the tables use the same recipes (`mag2.training.recipes.find_recipe`).
+How every model of the tables is trained at the size of its paper, by dataset and target. `{COMMAND}`
+prints this page. The commands of the tables use the same recipes (`mag2.training.recipes.find_recipe`).
 
 - *From* names the source of the settings. *Ours* lists settings that no source gives, and how they were chosen.
 - *Crop* is the number of clips of a training crop; "own" is the length of the dataset. Models that are scored on whole
@@ -34,7 +34,8 @@ page. The commands of the tables use the same recipes (`mag2.training.recipes.fi
 - A gradient whose norm is above *clip norm* is scaled down to it. The learning rate of named parameters is given as a
   share of the optimizer's rate.
 - Narrow models (`--size small`, the default on simulated data) use batches of 16, and 12 epochs on simulated data.
-  Their sizes, and every recipe as it was used, are in `settings.json` beside the results.
+  Models whose branches are trained first use 18 epochs in every stage on real programmes with simulated features. The
+  sizes of narrow models, and every recipe as it was used, are in `settings.json` beside the results.
 """
 
 
