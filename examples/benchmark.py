@@ -1,22 +1,22 @@
-"""How fast the library is, as ratios measured in one process: the ways of one comparison in turn, medians of rounds.
+"""Measure the speed of the library as ratios: medians of rounds, the variants of a comparison in turn in one process.
 
     python examples/benchmark.py                          # all sections but bf16 and extraction, on the CPU
     python examples/benchmark.py --sections layer length  # some of them
     python examples/benchmark.py --device cuda
-    python examples/benchmark.py --sections mlavl --profile   # and where each way's step spends its time
-    python examples/benchmark.py --quick --rounds 1       # tiny sizes, to see that everything runs
+    python examples/benchmark.py --sections mlavl --profile   # also show which operators take the time
+    python examples/benchmark.py --quick --rounds 1       # tiny sizes, to check that everything runs
 
-    layer    MAG2 against PyG, per video and batched, and against bare matrix products; weighted edges
-    length   MAG2 over the number of clips: time and peak memory
-    mlavl    a training step of MLAVL: float32, bfloat16, compiled, and the released way
-    loading  reading an epoch of FS1000 (15 views a clip), Fis-V and RG, against re-reading for every sample
-    epoch    one epoch of MLAVL's training on a folder of FS1000, against the released way to read and to train
-    plugs    a training step of each baseline: plain, +Texts, +MAG2
-    predict  videos a second, in batches and one at a time, texts folded and not
-    extraction  videos to what encoders read, against decoding alone; needs the extra video
-    bf16     where bfloat16 training ends beside float32 (minutes)
+    layer       MAG2, PyTorch Geometric (per video, batched) and bare matrix products; weighted edges
+    length      MAG2 by number of clips: time and peak memory
+    mlavl       a training step of MLAVL: float32, bfloat16, compiled, and the released way
+    loading     reading an epoch of FS1000 (15 views per clip), Fis-V, RG: from the store, anew per sample
+    epoch       an epoch of MLAVL's training on a folder of FS1000, and the released way to read and train
+    plugs       a training step of each baseline: plain, +Texts, +MAG2
+    predict     videos per second, in batches and one at a time, with texts and with texts folded
+    extraction  preparing videos for encoders, compared with decoding alone; needs the extra `video`
+    bf16        the results of training in bfloat16 and in float32 (takes minutes)
 
-Sizes are the paper's (B=64, T=95, M=42, d=256), features random. Seconds depend on the machine; quote the ratios.
+Sizes are the paper's (B=64, T=95, M=42, d=256); features are random. Times depend on the machine: quote the ratios.
 """
 
 import argparse
@@ -56,13 +56,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = [name for name in SECTIONS if name not in ("bf16", "extraction")]
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=usual, metavar="SECTION")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=11, help="counted rounds of each comparison")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and no compiling; the ratios mean nothing")
-    parser.add_argument("--profile", action="store_true", help="say where steps spend their time; no compiling")
     parser.add_argument(
-        "--out", type=given_path, default=Path("runs") / "benchmark.csv", help="the plot lies beside it"
+        "--sections", nargs="+", choices=SECTIONS, default=usual, metavar="SECTION", help="what to measure (above)"
+    )
+    parser.add_argument("--device", default="cpu", help="where to measure (cpu)")
+    parser.add_argument("--rounds", type=int, default=11, help="measured rounds of each comparison")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing is compiled; the ratios mean nothing")
+    parser.add_argument(
+        "--profile", action="store_true", help="show which operators take the time of a step; nothing is compiled"
+    )
+    parser.add_argument(
+        "--out",
+        type=given_path,
+        default=Path("runs") / "benchmark.csv",
+        help="the CSV file to write; the plot is written beside it",
     )
     options = parser.parse_args(arguments)
     if options.rounds < 1:

@@ -1,8 +1,8 @@
-"""What Table 4 costs at the papers' sizes and epochs, from measured epochs: per row, in all, and on several workers.
+"""Estimate the time of Table 4 at the papers' sizes and epochs: for each row, for the table, and for several workers.
 
-Each row trains two epochs on simulated FS1000 of its real widths and lengths, with one thread. The second epoch is
-counted, in seconds of the processor (or, with --device cuda, of the clock), and multiplied: videos, epochs, targets,
-seeds. The features stay in memory, as those of real data do once they are read.
+Each row trains two epochs on a simulated FS1000 with its real widths and lengths, with one thread. The time of the
+second epoch is measured: processor time, or wall-clock time with --device cuda. It is multiplied by the numbers of
+videos, epochs, targets and seeds. The features stay in memory, as those of real data do once they are read.
 """
 
 import argparse
@@ -49,12 +49,23 @@ def makespan(cells: Sequence[float], workers: int) -> float:
 def main() -> None:
     """Measure, and print the costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", default=[row.heading.key for row in table4.TABLE4.rows])
-    parser.add_argument("--videos", nargs=2, type=int, default=(1247, 357), metavar=("TRAIN", "TEST"))
-    parser.add_argument("--measured", type=int, default=64, help="training videos of the measured epochs (64)")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 16, 32, 128, 525])
+    parser.add_argument(
+        "--rows", nargs="+", default=[row.heading.key for row in table4.TABLE4.rows], help="rows of Table 4 (all)"
+    )
+    parser.add_argument(
+        "--videos",
+        nargs=2,
+        type=int,
+        default=(1247, 357),
+        metavar=("TRAIN", "TEST"),
+        help="videos of the dataset (1247 357)",
+    )
+    parser.add_argument("--measured", type=int, default=64, help="training videos in the measured epochs (64)")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (5)")
+    parser.add_argument("--device", default="cpu", help="where to measure (cpu)")
+    parser.add_argument(
+        "--workers", nargs="+", type=int, default=[1, 2, 16, 32, 128, 525], help="numbers of workers to estimate for"
+    )
     options = parser.parse_args()
     videos, tests = options.videos
     few = max(round(options.measured * tests / videos), 4)

@@ -1,4 +1,4 @@
-"""Turn videos into features that the loaders read; the same as `mag2 extract`.
+"""Turn videos into features that the loaders read, as `mag2 extract` does.
 
     python examples/extract.py performance.mp4 --out features
     python examples/extract.py videos/ --out data/mine --visual swin3d_t --device cuda --precision bfloat16

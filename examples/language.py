@@ -1,17 +1,19 @@
-"""What language does in the graph, measured on simulated performances: controls, and edges weighted from outside.
+"""Measure what language does in the graph on simulated performances: controls, and edges weighted by a similarity.
 
     python examples/language.py                 # simulated performances
     python examples/language.py --programmes    # real programmes and scores, simulated features
 
-Every training is a small visual model (projection, context, MAG2, grade decoder) on TES of the aligned simulator, where
-a map from clips to the space of the texts exists, as CLIP has one. The complete graph is compared with its controls
-(texts zeroed, random, permuted, centred; no edges), then with edges weighted by that similarity. Noise is added to the
-map until it names so many of the planted actions. There random texts, zero texts and free values get the same weights
-too. Differences are to the complete graph of the same seed. The data are simulated: they show what the mechanism can
-use, and nothing about the paper. With `--programmes` the elements, their order, their execution and the scores are
-those of real performances, each action has a direction of its own (`Apart`), and a seed draws other features around the
-same performances; the correlation is shown over all of them and within a discipline and segment, and differences are
-those of the second.
+The model is a narrow visual one (projection, context, MAG2, grade decoder), the target TES of the aligned simulator.
+There a map from clips to the space of the texts exists, as CLIP has one. First the complete graph is compared with its
+controls: zero, random, permuted and centred texts, and no edges. Then it is compared with edges that are weighted by
+the similarity of clips and texts. Noise is added to the map until it names a given share of the simulated actions. The
+same weights are also used with random texts, zero texts and free values (vectors that are learned). Differences are to
+the complete graph of the same seed. The data are simulated: they show what the graph can use, and nothing about the
+paper.
+
+With `--programmes` the elements, their order, their execution and the scores are those of real performances, each
+action has a direction of its own (`Apart`), and each seed simulates other features around the same performances.
+Correlations are printed over all performances and within discipline and segment; differences are those of the second.
 """
 
 import argparse
@@ -162,10 +164,14 @@ def main() -> int:
     """Train all variants and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programmes", action="store_true", help="real programmes and scores, simulated features")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=given_path, help="runs/language-simulated, or runs/language-programmes")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at the same time (one per core)")
+    parser.add_argument(
+        "--out",
+        type=given_path,
+        help="folder to write to (default runs/language-simulated, or runs/language-programmes)",
+    )
     options = parser.parse_args()
     return ended(partial(_run, options))
 

@@ -1,10 +1,10 @@
-"""LOGO, artistic swimming, from video alone: GDLT, CoFInAl and QTD, plain, with grade texts, and with MAG2.
+"""LOGO, artistic swimming, on visual features alone: GDLT, CoFInAl and QTD, plain, with grade texts, and with MAG2.
 
-    python examples/logo.py                     # simulated data, says so
+    python examples/logo.py                     # simulated data
     python examples/logo.py --data /path/LOGO   # LOGO's released files
 
-The supplement prints no table of these; the rows are its recipe ("+Texts", "+MAG2") with the 63 terms of artistic
-swimming. Spearman's rho and R-l2, as LOGO is reported in the field.
+The paper's supplement prints no table of these models. The rows "+Texts" and "+MAG2" are made as in Table 4, with the
+63 action terms of artistic swimming. The measures are Spearman's rho and R-l2, as usual for LOGO.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the scripts that measure share: trainings on a grid, and tables of means and paired differences over seeds."""
+"""Shared by the scripts that measure: trainings on a grid, and tables of means and paired differences over seeds."""
 
 import csv
 import json

@@ -1,15 +1,15 @@
-"""Real scores from the words of real programmes: texts and MAG2 in GDLT, CoFInAl and QTD, and sober baselines.
+"""Predict real scores from text features of real programmes: GDLT, CoFInAl and QTD with texts and MAG2, and baselines.
 
     python examples/programmes.py
 
-Data are those of `mag2.data.read_isu`: 1,391 performances for training, 335 of four later competitions for testing; a
-clip is an executed element, its features the text encoder's embedding of its description. Programmes and scores are
-real; no video is read. Narrow models, the last epoch. Two correlations are shown: over all test performances, and the
-Fisher average of those within a discipline and segment. The first is high for any score that separates free skatings of
-men from short dances; the second is the honest one.
+The data are those of `mag2.data.read_isu`: 1,391 performances for training, 335 of four later competitions for testing.
+A clip is an executed element; its feature is a text encoder's embedding of its description. Programmes and scores are
+real; no video is used. The models are narrow, and the last epoch is reported. Two correlations are printed: over all
+test performances, and the Fisher average of those within a discipline and segment. The first is high for any score that
+separates men's free skating from short dances, so the second is the meaningful one.
 
-Paired differences, seed by seed, are those of the second: of texts and guides to the plain model, of controls and
-weighted edges to the residual guide.
+Paired differences, seed by seed, are those of the second correlation. Texts and guides are compared with the plain
+model, controls and weighted edges with the residual guide.
 """
 
 import argparse
@@ -138,13 +138,36 @@ def table(target: str, rows: dict[str, Variant], results: dict[Cell, dict], seed
 def main() -> int:
     """Train all rows and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(DEFAULT_TARGETS), metavar="TARGET")
-    parser.add_argument("--models", nargs="+", choices=BUILDERS, default=list(BUILDERS), metavar="MODEL")
-    parser.add_argument("--controls", nargs="*", choices=BUILDERS, default=list(BUILDERS), metavar="MODEL")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs") / "programmes")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        choices=TARGETS,
+        default=list(DEFAULT_TARGETS),
+        metavar="TARGET",
+        help=f"of {' '.join(TARGETS)} (default {' '.join(DEFAULT_TARGETS)})",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=BUILDERS,
+        default=list(BUILDERS),
+        metavar="MODEL",
+        help=f"of {' '.join(BUILDERS)} (default all)",
+    )
+    parser.add_argument(
+        "--controls",
+        nargs="*",
+        choices=BUILDERS,
+        default=list(BUILDERS),
+        metavar="MODEL",
+        help="models with rows of controls (default all; none: no controls)",
+    )
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at the same time (one per core)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs") / "programmes", help="folder to write to (runs/programmes)"
+    )
     options = parser.parse_args()
     return ended(partial(_run, options))
 

@@ -1,10 +1,9 @@
-"""A model of your own, guided in two lines: trained, saved, loaded into another one, and detached.
+"""Attach a guide to a model in two lines, train it, save it, load it into another model, and detach it.
 
 python examples/quickstart.py
 
-Prints each step. Where matplotlib is installed it also draws the loss and the scores with and without the guide into
-runs/quickstart.png (`--figure`). The clips are random numbers: it shows the calls, and
-measures nothing.
+Prints each step. If matplotlib is installed, it also draws the loss and the scores with and without the guide into
+runs/quickstart.png (`--figure`). The clips are random numbers: the script shows the calls and measures nothing.
 """
 
 import argparse
@@ -13,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=3, help="steps of training (3)")
+parser.add_argument("--steps", type=int, default=3, help="training steps (3)")
 FIGURE = Path("runs/quickstart.png")
-parser.add_argument("--figure", type=Path, default=FIGURE, metavar="FILE", help=f"where the figure goes ({FIGURE})")
+parser.add_argument("--figure", type=Path, default=FIGURE, metavar="FILE", help=f"the figure to write ({FIGURE})")
 options = parser.parse_args()
 if options.steps < 1:
     parser.exit(2, f"{parser.prog}: error: --steps is {options.steps}; give 1 or more\n")

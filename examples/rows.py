@@ -1,6 +1,7 @@
 """The models of the tables' rows: how they are built, and what is attached to them.
 
-What a model's constructor gets for a target is in its recipe (`mag2.training.recipes`), narrow sizes too.
+The arguments of a model's constructor for a target are in its recipe (`mag2.training.recipes`), also those of narrow
+models.
 """
 
 from functools import partial

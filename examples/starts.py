@@ -1,11 +1,11 @@
-"""How a guide enters: residual, identity or replace, beside the plain model, at several lengths of training.
+"""Compare the starts of a guide (residual, identity, replace) with the plain model, for several numbers of epochs.
 
     python examples/starts.py
     python examples/starts.py --epochs 12 --models GDLT QTD --datasets FS1000
 
-Data are simulated performances of figure skating (FS1000), and simulated features around real programmes and scores
-(ISU-simulated), TES, of the sizes that the tables have; narrow models with the recipes that they have there, the last
-epoch. The guide is that of "+MAG2" of each adapter; in PAMFN it is attached before the branches are trained. Paired
+The data are simulated performances of figure skating (FS1000), and simulated features around real programmes and scores
+(ISU-simulated); the target is TES. Sizes, narrow models and recipes are those of the tables, and the last epoch is
+reported. The guide is that of the "+MAG2" rows; in PAMFN it is attached before the branches are trained. Paired
 differences are to the plain model of the same seed.
 """
 
@@ -90,12 +90,32 @@ def table(dataset: str, options: argparse.Namespace, results: dict[Cell, dict]) 
 def main() -> int:
     """Train all and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--datasets", nargs="+", choices=SIMULATED, default=list(SIMULATED), metavar="DATASET")
-    parser.add_argument("--epochs", nargs="+", type=int, default=[12, 50, 150])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs") / "starts")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=list(MODELS),
+        metavar="MODEL",
+        help=f"of {' '.join(MODELS)} (default all)",
+    )
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        choices=SIMULATED,
+        default=list(SIMULATED),
+        metavar="DATASET",
+        help=f"of {' '.join(SIMULATED)} (default all)",
+    )
+    parser.add_argument(
+        "--epochs",
+        nargs="+",
+        type=int,
+        default=[12, 50, 150],
+        help="numbers of epochs, one training for each (12 50 150)",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds (0 1 2)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at the same time (one per core)")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "starts", help="folder to write to (runs/starts)")
     options = parser.parse_args()
     return ended(partial(_run, options))
 

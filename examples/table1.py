@@ -1,7 +1,7 @@
 """Table 1: ways to use the action texts: an MLP, two transformers, and the action graph.
 
-    python examples/table1.py                                       # simulated data, says so
-    python examples/table1.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
+    python examples/table1.py                                       # simulated data
+    python examples/table1.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured and published results
 
 Rows 1 to 4 are the paper's. Row 4r is ours: the guided clips are added to the clips instead of replacing them.
 Parameters and operations of each way are counted at paper size, for the two guides of one performance.

@@ -1,7 +1,7 @@
 """Table 2: MLAVL with 3 to 8 grades.
 
-python examples/table2.py                                       # simulated data, says so
-python examples/table2.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
+python examples/table2.py                                       # simulated data
+python examples/table2.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured and published results
 """
 
 import sys

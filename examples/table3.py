@@ -1,7 +1,7 @@
 """Table 3: how MLAVL fuses visual and audio features.
 
-python examples/table3.py                                       # simulated data, says so
-python examples/table3.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
+python examples/table3.py                                       # simulated data
+python examples/table3.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured and published results
 """
 
 import sys

@@ -1,10 +1,11 @@
-"""Table 4: what the texts and MAG2 do for CoFInAl, QTD and PAMFN, and MLAVL with and without its prompts.
+"""Table 4: CoFInAl, QTD and PAMFN with grade texts and MAG2, and MLAVL with and without its prompts.
 
-    python examples/table4.py                       # real programmes and scores, simulated features; says so
-    python examples/table4.py --data /path/FS1000   # FS1000's released files: measured beside published
+    python examples/table4.py                       # real programmes and scores, simulated features
+    python examples/table4.py --data /path/FS1000   # FS1000's released files: measured and published results
 
-Rows 1 to 12 are the paper's; 3b, 6b and 9b, with texts and MAG2 together, and 10r, MLAVL whose guides add to the clips
-instead of replacing them, are ours. `--start` says how MAG2 enters rows 3, 6, 9 and their "b".
+Rows 1 to 12 are the paper's. Four rows are ours: 3b, 6b and 9b have texts and MAG2 together; in 10r the guides of MLAVL
+are added to the clips instead of replacing them. `--start` chooses how MAG2 changes the features in rows 3, 6, 9, 3b,
+6b and 9b.
 """
 
 import sys

@@ -1,11 +1,12 @@
-"""Table 5: the words of the prompts, and prompts or a text encoder that learn with the model.
+"""Table 5: wordings of the prompts, and prompts or a text encoder that are trained with the model.
 
-    python examples/table5.py                                       # simulated data, says so
-    python examples/table5.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured beside published
+    python examples/table5.py                                       # simulated data
+    python examples/table5.py --data FS1000=/path/FS1000 RG=/path/RG  # released files: measured and published results
 
-Rows 1 to 3 change the words of the visual prompts, rows 4 to 6 those of the music; the other side keeps the paper's.
-Rows 7 and 8 put a text tower into the model. With --data that is open_clip's ViT-B-16 of OpenAI, which is downloaded
-once, or the encoder of --texts; the narrow models of simulated data get a small tower that was never trained.
+Rows 1 to 3 change the wording of the visual prompts, rows 4 to 6 that of the audio prompts; the other prompts keep the
+paper's wording. Rows 7 and 8 train a text encoder or prompts with the model. With --data the text encoder is OpenAI's
+ViT-B-16 of open_clip, which is downloaded once, or the one of --texts. On simulated data it is a small one with random
+weights.
 """
 
 import sys

@@ -1,12 +1,12 @@
-"""Table 6: features of several networks and two text encoders, beside other audio-visual systems.
+"""Table 6: MLAVL with features of several encoders and texts of two text encoders, and other audio-visual models.
 
-    python examples/table6.py                       # simulated data, says so
-    python examples/table6.py --data /path/FS1000   # FS1000's released files: measured beside published
+    python examples/table6.py                       # simulated data
+    python examples/table6.py --data /path/FS1000   # FS1000's released files: measured and published results
 
-Features lie in `video`, `audio` and `flow` as released (TimeSformer, AST, I3D); those of other networks beside them in
-`video_C3D` and `audio_VGGish`. BERT is the MiniLM that is shipped with the library, which is one; CLIP is open_clip's
-ViT-B-16 of OpenAI, downloaded once, or what `--texts` names (the authors' FS_text_feature.npy, another encoder). On
-simulated data CLIP is a small tower that was never trained, and features are an eighth as wide as the real ones.
+The folders `video`, `audio` and `flow` contain the released features (TimeSformer, AST, I3D); `video_C3D` and
+`audio_VGGish` those of other encoders. "BERT" is the shipped MiniLM, which is a BERT. "CLIP" is OpenAI's ViT-B-16 of
+open_clip, downloaded once, or what `--texts` names (the authors' FS_text_feature.npy, or another encoder). On simulated
+data "CLIP" is a small text encoder with random weights, and features are an eighth as wide as the real ones.
 """
 
 import sys

@@ -1,11 +1,11 @@
 """All tables of the paper and LOGO, one after the other, and one page with all of them.
 
-    python examples/tables.py                                                    # simulated data, says so
+    python examples/tables.py                                                    # simulated data
     python examples/tables.py --data FS1000=/path/FS1000 RG=/path/RG LOGO=/path/LOGO
 
-A table is run where one of its datasets is there. `--tables` chooses; every other option is passed to each table, as
-its own command takes it (`python examples/table1.py --help`). A table that cannot be run does not stop the others: the
-page says why. A run that was stopped continues from its folder.
+With --data, the tables that use one of these datasets are run. `--tables` selects tables. All other options are passed
+to each table (`python examples/table1.py --help`). If a table fails, the others are still run, and the page says why. A
+run that was stopped continues from its folder.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {' '.join(TABLES)}")
     add("--data", nargs="+", default=[], metavar="DATASET=FOLDER", help="folders of released files")
-    add("--out", type=given_path, help="a folder in which every table gets one of its own")
+    add("--out", type=given_path, help="the run folder, with a folder for each table")
     return parser
 
 

@@ -1,12 +1,12 @@
-"""Name the action in every clip by its similarity to the action texts: a table, a plot, and how often that is right.
+"""Name the action of every clip by its similarity to the action texts: a table, a plot, and the accuracy.
 
     python examples/timeline.py                                                     # simulated performances
     python examples/timeline.py --data FS1000 --texts open_clip:ViT-B-16/openai     # your CLIP features
 
-Clips and texts must come from one encoder. With --data the clips are the dataset's vision_language features
-(vision_language/<name>.npy beside video/, see docs/language.md); it is unknown then how often the names are right, and
-table and plot say so. On simulated performances it is known: noise is added to the similarity until it names --top1 of
-the planted actions.
+Clips and texts must be encoded by the same model. With --data the clips are the dataset's vision_language features
+(vision_language/<name>.npy beside video/, see docs/language.md). The accuracy of the names is then unknown, and table
+and plot say so. For simulated performances it is known: noise is added to the similarity until it names the share
+--top1 of the simulated actions correctly.
 """
 
 import argparse
@@ -159,13 +159,16 @@ def _parser() -> _Parser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=Path, help="folder of a dataset's released files, with vision_language features")
-    add("--dataset", choices=DATASETS, default="FS1000", help="which to read or to simulate (default FS1000)")
-    add("--target", help="a target of the dataset, its first by default; of RG's apparatuses each has its own videos")
-    add("--split", choices=("train", "test"), default="test", help="of --data (default test)")
+    add("--dataset", choices=DATASETS, default="FS1000", help="the dataset to read or to simulate (default FS1000)")
+    add(
+        "--target",
+        help="a target of the dataset (default its first); in RG each apparatus is a target with its own videos",
+    )
+    add("--split", choices=("train", "test"), default="test", help="the split of --data (default test)")
     add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or an encoder's name")
-    add("--videos", nargs="+", metavar="NAME", help="which to plot (default the first)")
-    add("--top1", type=float, default=0.8, help="share of planted actions that simulated clips name (default 0.8)")
-    add("--seed", type=int, default=0, help="of the simulation (default 0)")
+    add("--videos", nargs="+", metavar="NAME", help="the videos to plot (default the first)")
+    add("--top1", type=float, default=0.8, help="share of actions that simulated clips name correctly (default 0.8)")
+    add("--seed", type=int, default=0, help="seed of the simulation (default 0)")
     add("--out", type=given_path, help="folder to write to (default runs/timeline, or runs/timeline-simulated)")
     return parser
 

@@ -1,13 +1,14 @@
 # %% [markdown]
 # # A real programme's score explained
 #
-# A model is trained on real programmes and real scores, and one performance that it did not see is scored: with an
-# interval, and with what each element adds. Run it with `python examples/tutorials/programme_explained.py`.
+# A model is trained on real programmes and real scores. It then scores a test performance: the score, an interval, and
+# the contribution of each element. Run it with `python examples/tutorials/programme_explained.py`.
 #
 # ## Train, and keep the model
 #
-# The features are words: each executed element, as the protocol names it, through a text encoder. No video is read, so
-# the model knows *what* was skated and not *how well*.
+# A clip is an executed element. Its feature is a text encoder's embedding of the element's description, made from the
+# code on the score sheet of the ISU. No video is used, so the features contain *which* elements were skated and not
+# *how well*. The target is TES, the technical element score.
 
 # %%
 import torch
@@ -27,8 +28,8 @@ print(f"Spearman over all disciplines after the last epoch: {history.last.spearm
 # %% [markdown]
 # ## Score a performance
 #
-# `load_trained` gives the model back with its scale and its test set. The first free skating of the ladies in the test
-# set:
+# `load_trained` loads the model with its scale and its test set. The example is the first free skating of the ladies in
+# the test set:
 
 # %%
 from mag2.programmes import read_performances, train_and_test
@@ -43,11 +44,12 @@ print(f"predicted {scored.score:.1f}, from {scored.low:.1f} to {scored.high:.1f}
 print(f"the judges gave {performance.score('TES'):.1f}")
 
 # %% [markdown]
-# An interval of 90 % misses the true score of one performance in ten.
+# On average, the 90 % interval does not contain the true score of one performance in ten.
 #
 # ## What each element adds
 #
-# Occlusion replaces one clip by the mean of the others and measures how the score falls. It says what the *model* does.
+# Occlusion replaces one clip by the mean of the others. The contribution is the score minus the score after the
+# replacement. It describes the *model*, not the reasons of the judges.
 
 # %%
 from mag2.programmes import read_code

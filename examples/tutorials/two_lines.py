@@ -1,13 +1,14 @@
 # %% [markdown]
 # # Two lines on your model
 #
-# You have a model that scores performances. This page puts MAG² behind its encoder, trains both on real programmes, and
-# takes the guide out again. Run it with `python examples/tutorials/two_lines.py`.
+# You have a model that scores performances. This tutorial attaches MAG² as a *guide* to its encoder, trains the model
+# without and with the guide on real programmes, and removes the guide. Run it with
+# `python examples/tutorials/two_lines.py`.
 #
 # ## A model of your own
 #
-# An encoder of clips, their mean, and a linear map. Training needs two methods: `forward` with the features of three
-# modalities (audio and flow are None here), and `loss`.
+# The model is an encoder of clips, the mean over the clips, and a linear map. Training needs two methods: `forward`,
+# which takes the features of three modalities (audio and flow are None here), and `loss`.
 
 # %%
 import torch
@@ -32,8 +33,9 @@ class Scorer(nn.Module):
 # %% [markdown]
 # ## Real programmes
 #
-# The library ships 1,726 real performances of figure skating. A clip is an executed element, its features are those of
-# its words. Ladies' short programmes are few and quick to train on.
+# The library ships 1,726 real performances of figure skating. A clip is an executed element; its feature is a text
+# encoder's embedding of the element's description. This tutorial uses the short programmes of the ladies, which are
+# few, so that the training is quick.
 
 # %%
 from mag2.data import read_isu
@@ -44,7 +46,7 @@ print(data)
 # %% [markdown]
 # ## The two lines
 #
-# `attach` puts the guide into the encoder. It adds its output to the features there.
+# `attach` attaches the guide to the encoder. The output of the guide is added to the output of the encoder.
 
 # %%
 from mag2 import ActionGraphGuidance, TextFeatures, attach, attached, detach, print_trainable_parameters
@@ -64,9 +66,9 @@ model = build(guided=True)
 print_trainable_parameters(model)
 
 # %% [markdown]
-# ## Train both
+# ## Train without and with the guide
 #
-# The optimizer is built by `fit`, after `attach`: one that is built before does not know the guide.
+# `fit` builds the optimizer, after `attach`. An optimizer that is built before `attach` does not update the guide.
 
 # %%
 from mag2.training import Recipe, Run, fit
@@ -78,10 +80,10 @@ for name, guided in (("plain", False), ("guided", True)):
     print(f"{name}: Spearman {history.last.spearman:.3f} after the last epoch")
 
 # %% [markdown]
-# One seed tells nothing about which of the two is better. [Real programmes](../programmes.md) has several seeds, the
-# spread, and baselines that are simpler than both.
+# One seed does not show which of the two is better. [Real programmes](../programmes.md) has several seeds, the spread,
+# and simpler baselines.
 #
-# ## What is attached, and back again
+# ## List and remove the guide
 
 # %%
 print(attached(model))
