@@ -44,7 +44,7 @@ def test_without_matplotlib_it_says_so_and_draws_nothing(run, monkeypatch, tmp_p
 def test_its_help_says_what_it_does_with_an_example(run):
     status, out, _ = run("--help")
     assert status == 0
-    assert "guided in two lines" in out
+    assert "Attach a guide to a model in two lines" in out
     assert "python examples/quickstart.py" in out
 
 
