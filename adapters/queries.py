@@ -113,7 +113,7 @@ class QueryPlug(Plug):
 
 
 class Settings(OutsideHook):
-    """A hook before a model that gives it the settings of a plug, or its own where the plug is disabled or gone."""
+    """A hook before a model that sets the settings of a plug, or the model's own where the plug is disabled or gone."""
 
     def __init__(self, plug: QueryPlug):
         self.plug = plug
