@@ -1,7 +1,7 @@
-"""Find the files of a dataset in a folder as people download it: nothing is renamed, moved or linked.
+"""Find the files of a dataset in a folder as it is downloaded: nothing is renamed, moved or linked.
 
-Labels and features at the dataset's usual places are taken first. What is missing there is searched for in the folder
-and below it: label files by their names and by what their rows say, features by the videos that they hold.
+Labels and features at the dataset's usual places are used first. Missing ones are searched for in the folder and below
+it: label files by their names and rows, features by the videos that they contain.
 """
 
 import logging
@@ -32,12 +32,12 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Layouts:
-    """The ways in which a dataset's files lie about, beside the usual one.
+    """The layouts of a dataset's files besides the usual one.
 
     Attributes:
-        said: each layout in words, for the sentence that refuses a folder.
+        said: each layout in words, for the error about a folder that has none of them.
         label_files: for each label file, by argument name, the names that it may have, the preferred one first. The
-            names are relative to one folder, in which all of them lie.
+            names are relative to one folder, which contains all of them.
         features: for each modality, further places of its features, relative to the folder of the labels.
     """
 

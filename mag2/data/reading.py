@@ -119,13 +119,18 @@ def is_simulated(folder: Path, files: Iterable[str | Path]) -> bool:
 
 
 def read_clips(file: str | Path) -> Tensor:
-    """The features of one video, in a `.npy` (T, D) or (T, K, D), as a batch of one (1, T, D) float32; K is averaged.
+    """Read the features of one video from a `.npy` file, as a batch of one video.
 
-    For features that belong to no dataset, CLIP's of a video of your own for example. The tensor is a copy, which may
-    be written to.
+    Use it for features that belong to no dataset, for example CLIP features of your own video.
+
+    Args:
+        file: contains (T, D), or (T, K, D) with K views that are averaged.
+
+    Returns:
+        A tensor (1, T, D) float32, a copy.
 
     Raises:
-        DataError: no such file, or no finite features in it; one sentence.
+        DataError: no such file, or no finite features in it.
     """
     file = Path(file)
     if not file.is_file():
