@@ -172,7 +172,7 @@ def model_size(options: argparse.Namespace) -> str:
 
 
 def chosen_out(table: Table, options: argparse.Namespace) -> Path:
-    """The requested folder, or the table's own."""
+    """Return the requested folder of results, or the table's own."""
     if options.datasets and not options.data and all(DATASETS[name].shipped for name in options.datasets):
         return options.out or default_out(f"{table.name}-{'-'.join(options.datasets).lower()}", real=True)
     # Simulated data with vision_language features are other data: other results.

@@ -30,8 +30,8 @@ def run_on_ray(
 ) -> Ended:
     """Yield (cell, what `job(cell, tick)` returned), as they end.
 
-    A job whose process or machine is lost is run again elsewhere. Before the first one, every machine is asked whether
-    it sees the folder of results.
+    A job whose process or machine is lost is run again elsewhere. Before the first job a check runs on every machine:
+    it must have access to the folder of results.
 
     Args:
         job: every machine can import it by the names that it has here.

@@ -1,4 +1,4 @@
-"""What a call of a table's command requests, as far as its workers need to know it."""
+"""What a call of a table's command requests, for its workers."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The folder of a run, read for looking at it: its trainings, their epochs, settings and names."""
+"""Read the folder of a run: its trainings, their epochs, settings and names."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Whether the machines of a cluster see one folder: a mark that this process writes there, and that others look for."""
+"""Check that the machines of a cluster share a folder: this process writes a mark there, and the others search it."""
 
 import contextlib
 import secrets
