@@ -1,4 +1,4 @@
-"""The command `mag2 extract`: from videos to the features that the loaders read."""
+"""The command `mag2 extract`: from videos to files of features."""
 
 import argparse
 import shlex
