@@ -1,4 +1,4 @@
-"""Which training of a run its figures show, and what is read of it once for several figures."""
+"""The training of a run that its figures show, with data that are read once for several figures."""
 
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ PREFERRED = "MLAVL"  # the model of the paper's figures
 
 
 class LeftOutError(Exception):
-    """A figure that a run cannot give; the text says why in one sentence."""
+    """The error about a figure that cannot be made from a run, with the reason in one sentence."""
 
 
 class Chosen:

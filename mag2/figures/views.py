@@ -1,4 +1,4 @@
-"""What a trained model shows of the test set: weights of its grades, features around its fusion, clips of one video."""
+"""Outputs of a trained model for the test set: grade weights, features before and after fusion, clips of one video."""
 
 import re
 from dataclasses import dataclass
