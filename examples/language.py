@@ -165,7 +165,9 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=given_path, help="runs/language-simulated, or runs/language-programmes")
+    parser.add_argument(
+        "--out", type=given_path, help="folder to write to (runs/language-simulated, or runs/language-programmes)"
+    )
     options = parser.parse_args()
     return ended(partial(_run, options))
 

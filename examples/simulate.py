@@ -20,16 +20,16 @@ from mag2.training.dataset_providers import simulation_provider
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
-    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="which to simulate (default FS1000)")
+    parser.add_argument("folder", type=Path, help="a new folder, or one of an earlier simulation")
+    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="dataset to simulate (FS1000)")
     parser.add_argument(
         "--variant",
         choices=("files", "dict", "K15"),
-        help="one file a video, or one a modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
+        help="one file per video, or one per modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
     )
     parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
     parser.add_argument("--top1", type=float, help="aligned: vision_language features that name this share of actions")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation; the tables use 0")
     options = parser.parse_args()
     if options.seed < 0:
         parser.exit(2, f"{parser.prog}: error: --seed wants 0 or more, got {options.seed}\n")
