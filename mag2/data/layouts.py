@@ -98,16 +98,16 @@ def labels_below(
 def features_below(
     roots: Iterable[Path], examples: Sequence[Example], files: Mapping[str, Sequence[str]], wanted: Iterable[str]
 ) -> dict[str, Path]:
-    """Where features lie at or below some folders, by modality; modalities that are not found are left out.
+    """Return the paths of features at or below some folders, by modality; modalities that are not found are left out.
 
     Args:
-        roots: where to search, the first first.
-        examples: videos that they must have.
-        files: for each modality, the names of files that hold all its videos (a pickled dict).
+        roots: folders to search, in this order.
+        examples: videos whose features must be there.
+        files: for each modality, the names of files that contain all its videos (a pickled dict).
         wanted: the modalities to find.
 
     Raises:
-        DataError: several places fit one modality, or nothing says which modality a folder holds.
+        DataError: several paths fit one modality, or it cannot be decided which modality a folder contains.
     """
     wanted = list(wanted)
     folders = list(dict.fromkeys(folder.resolve() for root in roots for folder in _folders(root)))
@@ -134,7 +134,7 @@ def features_below(
 
 
 def relative_to(folder: Path, path: Path) -> Path:
-    """The path as seen from the folder where it lies in it, else the absolute path."""
+    """Return the path relative to the folder if it is inside, else the absolute path."""
     whole, base = path.resolve(), folder.resolve()
     return whole.relative_to(base) if whole.is_relative_to(base) else whole
 

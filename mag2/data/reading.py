@@ -111,7 +111,7 @@ def read_features(
 
 
 def is_simulated(folder: Path, files: Iterable[str | Path]) -> bool:
-    """Whether the simulator wrote the folder, or one that any of the feature or label files lie in."""
+    """Whether the simulator wrote the folder, or a folder of any of the feature or label files."""
     paths = [folder / file for file in files]
     paths += [path.resolve() for path in paths]  # a link's target lies in another folder
     near = {folder, *paths, *(path.parent for path in paths)}

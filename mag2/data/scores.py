@@ -57,7 +57,7 @@ def labels_of(
 ) -> tuple[NDArray[np.float64], float, float]:
     """The labels (N,), the scale and the minimum: label = (score - minimum) / scale.
 
-    Without a scale the best score of the training split gives it, and a warning says so.
+    Without a scale it is computed from the best score of the training split, with a warning.
 
     Raises:
         DataError: a scale that is no positive number, or a score outside it.

@@ -79,11 +79,11 @@ class KeptFault:
 
 
 def append_whole(data: bytes, path: Path) -> None:
-    """Add bytes to the end of a file, all of them or none.
+    """Add bytes to the end of a file: all of them or none.
 
     Raises:
         DiskFullError: they do not fit.
-        ValueError: the path is a link, or the file has another name too: what is added would stand elsewhere.
+        ValueError: the path is a link, or the file has another name too, so that another file would change.
     """
     if path.is_symlink():
         raise ValueError(f"{path} is a link to another file; move it away")
