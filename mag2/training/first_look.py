@@ -1,4 +1,4 @@
-"""How models are trained on the real programmes that need no download, unless the call says otherwise."""
+"""The default training of models on the real programmes that need no download."""
 
 from collections.abc import Iterable
 
@@ -31,6 +31,6 @@ def first_look_recipe(dataset: str, recipe: ModelRecipe) -> ModelRecipe:
 
 
 def first_look_notes(datasets: Iterable[str]) -> list[str]:
-    """What a page of narrow models says of their recipe."""
+    """Return the remarks about the recipe on a page of narrow models."""
     known = [name for name in dict.fromkeys(datasets) if name in EPOCHS_OF]
     return [f"- Narrow models on {' and '.join(known)} are trained with Adam, learning rate 1e-3."] if known else []

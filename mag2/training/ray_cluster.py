@@ -40,11 +40,11 @@ def run_on_ray(
         out: the folder of results, an absolute path.
         on_tick: called here for every tick of a job anywhere; again for what is run again.
         cores: for each job.
-        gpus: graphics cards for each job, 0.5 for two jobs on one.
+        gpus: number of GPUs for each job; 0.5 for two jobs on one GPU.
 
     Raises:
-        ValueError: Ray is not installed, there is no cluster at the address, no machine has so many cores or cards, or
-            one does not see the folder.
+        ValueError: Ray is not installed, there is no cluster at the address, no machine has that many cores or GPUs, or
+            a machine has no access to the folder.
     """
     ray = _connected(address)
     try:

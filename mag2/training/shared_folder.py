@@ -32,7 +32,7 @@ def marked(folder: Path) -> Iterator[Path]:
 
 
 def unseen(mark: Path) -> str | None:
-    """What is wrong where this machine does not see the mark, in one sentence; None where it does."""
+    """Return one sentence about the fault if this machine does not find the mark; None if it does."""
     if mark.is_file():
         return None
     return (

@@ -1,4 +1,4 @@
-"""Text features and their encoders, loaded once a process: an encoder takes seconds, and every row needs its texts."""
+"""Text features and their encoders, loaded once per process: loading takes seconds, and every row needs its texts."""
 
 from functools import cache
 from pathlib import Path
