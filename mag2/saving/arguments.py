@@ -7,7 +7,7 @@ __all__ = ["given_path"]
 
 
 def given_path(text: str) -> Path:
-    """The path that an argument names; an empty one would be the current folder."""
+    """Return the path that an argument names; an empty one is refused, because it would be the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is no path; give a folder or a file")
     if "\0" in text:
