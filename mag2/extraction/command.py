@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupts.end()
     parser = _parser()
     options = parser.parse_args(arguments)
+    missing = [path for path in options.videos if not path.exists()]
+    if missing:  # before any weights are loaded
+        parser.error(f"there is no video or folder {missing[0]}; give the path of a video, or of a folder of videos")
     chosen = {key: None if getattr(options, key) == "none" else getattr(options, key) for key in FOLDERS}
     try:
         with tqdm(unit="clip", leave=False, disable=not sys.stderr.isatty()) as bar:

@@ -132,6 +132,9 @@ def extract(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch is the number of clips that are encoded at a time, 1 or more, got {batch!r}")
     place = checked_device(device)
+    out = Path(folder)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a folder for the features")
     given = {"visual": visual, "audio": audio, "vision_language": vision_language}
     if not any(encoder is not None for encoder in given.values()):
         raise ValueError("there is no encoder; give visual, audio or vision_language")
@@ -149,9 +152,6 @@ def extract(
     for key, encoder in encoders.items():
         if encoder.random:
             say(f"the {key} encoder has random weights ({encoder.source}): its features mean nothing")
-    out = Path(folder)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the features")
     with naming_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
     work = _Work(timing, dtype, place, precision, batch, no_sound)
