@@ -36,7 +36,7 @@ from benchmarks.measuring import PAPER, TINY, Comparison, Plan
 from benchmarks.plot import plot
 
 from mag2.nn.devices import checked_device
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.atomic_io import replacing
 
 SECTIONS = {
@@ -58,15 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
     usual = [name for name in SECTIONS if name not in ("bf16", "extraction")]
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=usual, metavar="SECTION")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=11, help="counted rounds of each comparison")
+    parser.add_argument("--rounds", type=whole_number(1), default=11, help="counted rounds of each comparison")
     parser.add_argument("--quick", action="store_true", help="tiny sizes and no compiling; the ratios mean nothing")
     parser.add_argument("--profile", action="store_true", help="say where steps spend their time; no compiling")
     parser.add_argument(
         "--out", type=given_path, default=Path("runs") / "benchmark.csv", help="the plot lies beside it"
     )
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error(f"--rounds wants 1 or more, got {options.rounds}")
     options.device = str(checked_device(options.device))
     compiling = not (options.quick or options.profile)
     plan = Plan(TINY if options.quick else PAPER, options.rounds, options.device, compiling, options.profile)

@@ -13,6 +13,7 @@ import table4
 import torch
 
 from mag2.data.fs1000 import FS1000
+from mag2.saving.arguments import whole_number
 from mag2.training import Run
 from mag2.training.dataset_providers import SimulationProvider
 from mag2.training.recipe import published_epochs
@@ -50,11 +51,13 @@ def main() -> None:
     """Measure, and print the costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=[row.heading.key for row in table4.TABLE4.rows])
-    parser.add_argument("--videos", nargs=2, type=int, default=(1247, 357), metavar=("TRAIN", "TEST"))
-    parser.add_argument("--measured", type=int, default=64, help="training videos of the measured epochs (64)")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--videos", nargs=2, type=whole_number(2), default=(1247, 357), metavar=("TRAIN", "TEST"))
+    parser.add_argument(
+        "--measured", type=whole_number(1), default=64, help="training videos of the measured epochs (64)"
+    )
+    parser.add_argument("--seeds", type=whole_number(1), default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2, 16, 32, 128, 525])
+    parser.add_argument("--workers", nargs="+", type=whole_number(1), default=[1, 2, 16, 32, 128, 525])
     options = parser.parse_args()
     videos, tests = options.videos
     few = max(round(options.measured * tests / videos), 4)

@@ -38,6 +38,7 @@ from mag2.programmes import (
     read_performances,
     train_and_test,
 )
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.atomic_io import write_atomically
 from mag2.texts import CONTROLS
 from mag2.training import Recipe, Run, fit
@@ -138,13 +139,13 @@ def table(target: str, rows: dict[str, Variant], results: dict[Cell, dict], seed
 def main() -> int:
     """Train all rows and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2, 3, 4])
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(DEFAULT_TARGETS), metavar="TARGET")
     parser.add_argument("--models", nargs="+", choices=BUILDERS, default=list(BUILDERS), metavar="MODEL")
     parser.add_argument("--controls", nargs="*", choices=BUILDERS, default=list(BUILDERS), metavar="MODEL")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs") / "programmes")
+    parser.add_argument("--epochs", type=whole_number(1), default=EPOCHS)
+    parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count())
+    parser.add_argument("--out", type=given_path, default=Path("runs") / "programmes")
     options = parser.parse_args()
     return ended(partial(_run, options))
 

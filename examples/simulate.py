@@ -8,11 +8,11 @@ The second command gives the numbers of `python examples/table4.py --datasets FS
 
 import argparse
 import sys
-from pathlib import Path
 
 import interrupts
 
 from mag2.data import DATASETS
+from mag2.saving.arguments import given_path, real_number, whole_number
 from mag2.saving.sentences import one_line
 from mag2.training.dataset_providers import simulation_provider
 
@@ -20,19 +20,19 @@ from mag2.training.dataset_providers import simulation_provider
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a folder that is not there yet, or an earlier simulation")
+    parser.add_argument("folder", type=given_path, help="a folder that is not there yet, or an earlier simulation")
     parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="which to simulate (default FS1000)")
     parser.add_argument(
         "--variant",
         choices=("files", "dict", "K15"),
         help="one file a video, or one a modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
     )
-    parser.add_argument("--labels", type=Path, help="Fis-V: folder of the real train.txt and test.txt")
-    parser.add_argument("--top1", type=float, help="aligned: vision_language features that name this share of actions")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation; the tables use 0")
+    parser.add_argument("--labels", type=given_path, help="Fis-V: folder of the real train.txt and test.txt")
+    parser.add_argument(
+        "--top1", type=real_number(0, 1), help="aligned: vision_language features that name this share of actions"
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the simulation; the tables use 0")
     options = parser.parse_args()
-    if options.seed < 0:
-        parser.exit(2, f"{parser.prog}: error: --seed wants 0 or more, got {options.seed}\n")
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:

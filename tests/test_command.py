@@ -139,6 +139,13 @@ def test_help_teaches_with_an_example(call, name):
         (["report", "nowhere"], "mag2 report: error: there is no folder nowhere"),
         (["figures", "nowhere"], "mag2 figures: error: there is no folder nowhere"),
         (["texts"], "mag2 texts: error: give a sport"),
+        (["texts", "figure_skating", "--grades", "9"], "--grades: '9' is no whole number from 3 to 8"),
+        (["texts", "figure_skating", "--grades", "5_0"], "--grades: '5_0' is no whole number from 3 to 8"),
+        (["figures", ".", "--seed", "-1"], "--seed: '-1' is no whole number of at least 0"),
+        (["report", ".", "--seed", "1.5"], "--seed: '1.5' is no whole number of at least 0"),
+        (["report", ".", "--data", ""], "--data: '' is no path; give a folder or a file"),
+        (["score", ".", "--clip-seconds", "inf"], "--clip-seconds: 'inf' is no number above 0"),
+        (["score", ".", "--level", "1_0"], "--level: '1_0' is no number above 0 and below 1"),
         (["texts", "chess"], "mag2 texts: error: unknown sport"),
     ],
 )
@@ -155,8 +162,8 @@ def test_faults_are_one_line_and_two(call, arguments, sentence):
     [
         (["--names", "nobody"], "there is no video 'nobody'"),
         (["--audio", "a.npy"], "--audio goes with a .npy of visual features"),
-        (["--level", "2"], "between 0 and 1, got 2"),
-        (["--clip-seconds", "0"], "--clip-seconds is above 0"),
+        (["--level", "2"], "'2' is no number above 0 and below 1"),
+        (["--clip-seconds", "0"], "argument --clip-seconds: '0' is no number above 0"),
         (["--target", "PCS"], "no trained model of target PCS"),
     ],
 )

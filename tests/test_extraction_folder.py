@@ -408,11 +408,17 @@ def test_the_command_refuses_a_wrong_path_before_it_loads_weights(tmp_path, vide
     ("change", "said"),
     [
         (["--visual", "vgg"], "there is no visual encoder 'vgg'"),
-        (["--fps", "0"], "fps is the number of frames a second"),
+        (["--fps", "0"], "argument --fps: '0' is no number from 0.1 to 1000"),
+        (["--fps", "nan"], "'nan' is no number from 0.1 to 1000"),
+        (["--fps", "2_5"], "'2_5' is no number from 0.1 to 1000"),
+        (["--frames", "0"], "argument --frames: '0' is no whole number from 1 to 10000"),
+        (["--frames", "1_6"], "'1_6' is no whole number from 1 to 10000"),
+        (["--image-frames", "-1"], "'-1' is no whole number from 1 to 10000"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used here"),
         (["--last", "keep"], "invalid choice: 'keep'"),
         (["--visual", "none"], "there is no encoder"),
-        (["--batch", "x"], "invalid int value"),
+        (["--batch", "x"], "argument --batch: 'x' is no whole number of at least 1, and below 2^31"),
+        (["--batch", "9" * 5000], "is no whole number of at least 1, and below 2^31"),
     ],
 )
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, videos, capsys, change, said):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.sentences import printable
 
 __all__ = ["Command", "Parser", "add_choice", "make_parser", "one_line", "print_json"]
@@ -46,8 +47,8 @@ def add_choice(parser: Parser) -> None:
     add = parser.add_argument
     add("--row", help="draw the model of this row; by default MLAVL's first, else the first")
     add("--target", help="of several targets one: TES, or FS1000/TES")
-    add("--seed", type=int, help="of several seeds one (the smallest)")
-    add("--data", metavar="FOLDER", help="where the run's own data lie now, if they have moved")
+    add("--seed", type=whole_number(0), help="of several seeds one (the smallest)")
+    add("--data", type=given_path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
 
 
 def one_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mag2.command.parser import Command, make_parser, print_json
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, real_number, whole_number
 
 if TYPE_CHECKING:
     from mag2.scoring import Scores, Trained
@@ -42,7 +42,7 @@ def _run(arguments: Sequence[str]) -> int:
     add("--names", nargs="+", metavar="NAME", help="videos of the folder, or of the test set, to score")
     add("--row", help="of several rows the one to score with")
     add("--target", help="of several targets one: TES, or FS1000/TES")
-    add("--seed", type=int, help="of several seeds one; by default their mean")
+    add("--seed", type=whole_number(0), help="of several seeds one; by default their mean")
     add(
         "--explain",
         nargs="+",
@@ -50,14 +50,17 @@ def _run(arguments: Sequence[str]) -> int:
         default=["occlusion"],
         help="how the contribution of a clip is found: occlusion leaves it out (the default), gradient is quicker",
     )
-    add("--level", type=float, default=0.9, help="of the interval (0.9)")
-    add("--clip-seconds", type=float, metavar="SECONDS", help="how long a clip is, where the folder does not say")
+    add("--level", type=real_number(0, 1, open_ends=True), default=0.9, help="of the interval (0.9)")
+    add(
+        "--clip-seconds",
+        type=real_number(0, open_ends=True),
+        metavar="SECONDS",
+        help="how long a clip is, where the folder does not say",
+    )
     add("--data", type=given_path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
     add("--device", default="cpu", help="cpu, cuda, ... (cpu)")
     add("--out", type=given_path, metavar="FILE", help="write the scores there as JSON as well")
     options = parser.parse_args(list(arguments))
-    if options.clip_seconds is not None and not options.clip_seconds > 0:
-        parser.error(f"--clip-seconds is above 0, got {options.clip_seconds}")
     results = [_score(models, options) for models in _groups(options)]
     plain = [scores.plain | {"truth": truth} for scores, truth in results]
     if options.out is not None:

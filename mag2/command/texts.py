@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mag2.command.parser import Command, make_parser, print_json
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, whole_number
 
 __all__ = ["COMMAND"]
 
@@ -24,7 +24,7 @@ def _run(arguments: Sequence[str]) -> int:
     add("sport", nargs="?", metavar="SPORT", help=f"of {', '.join(ACTIONS)}")
     add("--actions", nargs="+", metavar="TERM", help="action terms of your own instead, 2 or more")
     add("--encoder", default="shipped", help="(shipped: MiniLM) or a name such as open_clip:ViT-B-16/openai, or a file")
-    add("--grades", type=int, default=6, help="number of grades, 3 to 8 (6)")
+    add("--grades", type=whole_number(3, 8), default=6, help="number of grades, 3 to 8 (6)")
     add("--out", type=given_path, metavar="FOLDER", help="save the features there")
     options = parser.parse_args(list(arguments))
     if (options.sport is None) == (options.actions is None):

@@ -14,8 +14,8 @@ from mag2.extraction.encoder import PRECISIONS
 from mag2.extraction.extracting import DTYPES, NO_SOUND, Extracted, extract
 from mag2.extraction.loading import FORMS
 from mag2.extraction.manifest import FOLDERS, MANIFEST
-from mag2.extraction.timing import LAST
-from mag2.saving.arguments import given_path
+from mag2.extraction.timing import LAST, MOST_FRAMES, RATES
+from mag2.saving.arguments import given_path, real_number, whole_number
 from mag2.saving.sentences import one_line, printable
 
 __all__ = ["main"]
@@ -100,15 +100,20 @@ def _parser() -> _Parser:
         help=f"(none) {FORMS['vision_language']}; for other encoders than these ENCODER:WEIGHTS chooses the weights: "
         f"a tag, a local file or random:SEED",
     )
-    add("--frames", type=int, default=32, help="frames of a clip (32)")
-    add("--fps", type=float, default=25, help="frames a second (25)")
+    add("--frames", type=whole_number(1, MOST_FRAMES), default=32, help="frames of a clip (32)")
+    add("--fps", type=real_number(*RATES), default=25, help="frames a second (25)")
     add("--last", choices=LAST, default="drop", help="what to do with an end that does not fill a clip (drop)")
-    add("--image-frames", type=int, metavar="N", help="frames of a clip that an image tower reads (all)")
+    add(
+        "--image-frames",
+        type=whole_number(1, MOST_FRAMES),
+        metavar="N",
+        help="frames of a clip that an image tower reads (all)",
+    )
     add("--no-sound", choices=NO_SOUND, default="skip", help="what to do with a video without sound (skip)")
     add("--dtype", choices=DTYPES, default="float32", help="of the files (float32)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (cpu)")
     add("--precision", choices=list(PRECISIONS), default="float32", help="of the encoders (float32)")
-    add("--batch", type=int, default=4, help="clips that are encoded at a time (4)")
+    add("--batch", type=whole_number(1), default=4, help="clips that are encoded at a time (4)")
     return parser
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +10,7 @@ import torch
 from mag2.data import DATASETS
 from mag2.data.performances import CROPS
 from mag2.plugin.placement import STARTS
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.sentences import one_line
 from mag2.training.request import SIMULATED_EPOCHS
 from mag2.training.run import EVALUATIONS
@@ -74,7 +73,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "--weighted",
         nargs="?",
         const=80,
-        type=_at_least(1),
+        type=whole_number(1),
         metavar="PERCENT",
         help="train every row with a graph again with its edges weighted by the dataset's vision_language features, "
         "which --texts must fit; simulated ones name PERCENT of the actions (80)",
@@ -89,13 +88,13 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     seeds = " ".join(map(str, table.seeds))
     usual_seeds = "0" if seeds == "0" else f"{seeds} without --data and --datasets, else 0"
-    add("--seeds", nargs="+", type=_at_least(0), metavar="SEED", help=f"one training for each ({usual_seeds})")
+    add("--seeds", nargs="+", type=whole_number(0), metavar="SEED", help=f"one training for each ({usual_seeds})")
     add(
         "--epochs",
-        type=_at_least(1),
+        type=whole_number(1),
         help=f"for every model, stage and target; the recipes' by default, {SIMULATED_EPOCHS} on simulated data",
     )
-    add("--clips", type=_at_least(1), help="length of a crop; the dataset's own, fewer on simulated data")
+    add("--clips", type=whole_number(1), help="length of a crop; the dataset's own, fewer on simulated data")
     add(
         "--evaluation",
         choices=tuple(EVALUATIONS),
@@ -121,13 +120,13 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=_at_least(1),
+        type=whole_number(1),
         default=_default_workers(),
         help="trainings at a time, in processes of their own (one a core, or 1 on a GPU)",
     )
     add(
         "--threads",
-        type=_at_least(1),
+        type=whole_number(1),
         default=THREADS,
         help=f"threads of each training ({THREADS}); another number gives slightly other numbers",
     )
@@ -136,7 +135,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     add(
         "--record",
         nargs="+",
-        type=_at_least(1),
+        type=whole_number(1),
         default=[],
         metavar="EPOCH",
         help="keep the decoded grades of the test videos after these epochs, for the figures of an early stage",
@@ -150,15 +149,6 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
 
 def _default_workers() -> int:
     return 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or not least <= int(text) < 2**31:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}, and below 2^31")
-        return int(text)
-
-    return whole
 
 
 def default_out(name: str, real: bool) -> Path:
