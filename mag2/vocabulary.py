@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mag2.saving.sentences import unknown_name
 from mag2.skating_elements import SKATING_ELEMENTS
 
 # Table 7 of the supplement, in its order: a released text file has its rows in the same order.
@@ -248,8 +249,8 @@ def actions_of(sport: str) -> tuple[str, ...]:
     known = ACTIONS | OTHER_ACTIONS
     if sport not in known:
         raise ValueError(
-            f"unknown sport {sport!r}; there are {_listed(known)}. For another one give its action terms, a list of "
-            f"texts, to TextFeatures.encode"
+            f"{unknown_name('sport', sport, known)}. For another one give its action terms, a list of texts, to "
+            f"TextFeatures.encode"
         )
     return known[sport]
 

@@ -146,7 +146,20 @@ def test_help_teaches_with_an_example(call, name):
         (["report", ".", "--data", ""], "--data: '' is no path; give a folder or a file"),
         (["score", ".", "--clip-seconds", "inf"], "--clip-seconds: 'inf' is no number above 0"),
         (["score", ".", "--level", "1_0"], "--level: '1_0' is no number above 0 and below 1"),
-        (["texts", "chess"], "mag2 texts: error: unknown sport"),
+        (["texts", "chess"], "unknown sport 'chess'; there are rhythmic_gymnastics, figure_skating, artistic_"),
+        (["texts", "gymnastics"], "; the nearest is rhythmic_gymnastics; for another sport give --actions TERM TERM"),
+        (["texts", "Figure-Skating"], "; the nearest is figure_skating; for another sport give --actions"),
+        (["texts", "skating"], "; the nearest is figure_skating; for another sport give --actions"),
+        (["tests"], "mag2: error: unknown command 'tests'; there are train, score, report, figures, texts, extract"),
+        (["scores", "run"], "; the nearest is score"),
+        (["train", "--rows", "gdlt+mag"], "; the nearest is gdlt+mag2"),
+        (["train", "--targets", "tes"], "mag2 train: error: unknown target 'tes'; there are TES, "),
+        (["train", "--datasets", "FisV"], "; the nearest is Fis-V"),
+        (
+            ["train", "--data", "FS-1000=nowhere"],
+            "--data FS-1000=nowhere: unknown dataset 'FS-1000'; there are FS1000, ",
+        ),
+        (["recipes", "--figure"], "mag2 recipes: error: unrecognized arguments: --figure"),
     ],
 )
 def test_faults_are_one_line_and_two(call, arguments, sentence):

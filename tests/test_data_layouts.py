@@ -291,7 +291,11 @@ def test_a_subset_is_cropped_as_the_whole(tmp_path):
     ("name", "of", "said"),
     [
         ("FS1000", "rg/dict", "has the label files of RG, not those of FS1000: give the folder of FS1000, or name"),
-        ("Fis-V", "rg/files", r"has the label files of RG, not those of Fis-V \(.*a video of Fis-V is a number\): give"),
+        (
+            "Fis-V",
+            "rg/files",
+            r"has the label files of RG, not those of Fis-V \(.*a video of Fis-V is a number\): give",
+        ),
         ("RG", "fisv/files", r"has the label files of Fis-V, not those of RG \(.*a name begins with Ball_"),
         ("ISU-simulated", "skating/usual", "has the label files of FS1000, not those of ISU-simulated: give"),
     ],

@@ -10,6 +10,7 @@ from mag2.figures.of_models import best_and_worst, fused, patterns, weights
 from mag2.figures.of_results import error_by_range, learning_curves, predicted_against_true, seed_spread
 from mag2.figures.style import style
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.sentences import unknown_name
 from mag2.training.run_folder import RunFolder, read_run
 
 __all__ = ["FIGURES", "Figures", "draw_figures", "make_figures"]
@@ -92,7 +93,7 @@ def make_figures(
     """The figures of a run, not written; arguments and errors as `draw_figures`."""
     unknown = [name for name in figures or () if name not in FIGURES]
     if unknown:
-        raise ValueError(f"unknown figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
+        raise ValueError(unknown_name("figure", unknown[0], FIGURES))
     with style():
         pass  # matplotlib is there, or one sentence says that it is not
     drawings: list[Drawing] = []

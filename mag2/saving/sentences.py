@@ -2,8 +2,10 @@
 
 import re
 import reprlib
+from collections.abc import Iterable
+from difflib import get_close_matches
 
-__all__ = ["one_line", "printable", "reason_of", "shortened"]
+__all__ = ["one_line", "printable", "reason_of", "shortened", "unknown_name"]
 
 # Control characters, those that turn the direction of the text after them, separators of lines, and halves of pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -32,3 +34,27 @@ def shortened(value: object) -> str:
 def reason_of(fault: OSError) -> str:
     """Why the system refused something, in its words."""
     return fault.strerror or one_line(str(fault)) or "the system refused it"
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
+    """That a name is unknown, the names that there are, and the one that is nearest to it, if one is near."""
+    names = list(map(str, known))
+    near = _nearest(given, names)
+    return f"unknown {kind} {given!r}; there are {', '.join(names)}{'' if near is None else f'; the nearest is {near}'}"
+
+
+def _nearest(given: str, known: list[str]) -> str | None:
+    """The name that is nearest to a given one, however it is spelt: it has it as a part, or nearly its letters."""
+    plain = {_plain(name): name for name in reversed(known)}
+    text = _plain(given)
+    if text in plain:
+        return plain[text]
+    close = get_close_matches(text, plain, n=1)
+    if not close and len(text) > 2:
+        close = [name for name in plain if text in name or (len(name) > 2 and name in text)][-1:]
+    return plain[close[0]] if close else None
+
+
+def _plain(name: str) -> str:
+    """Letters, digits and + in lower case: what is left of figure_skating, Figure skating and figure-skating."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum() or letter == "+")
