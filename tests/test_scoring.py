@@ -12,6 +12,7 @@ from mag2.baselines import GDLT
 from mag2.data import Batch, DataError, simulate
 from mag2.scoring import calibrate, contributions, score_by
 from mag2.scoring.conformal import half_width
+from mag2.scoring.scores import Score, Scores
 from mag2.training import Recipe, Run, fit, predict, save_trained
 
 TEXTS = TextFeatures.for_sport("figure_skating")
@@ -181,6 +182,22 @@ def test_the_measured_coverage_is_that_of_videos_held_out():
         assert 0 < interval.spread < 0.05
     # A calibration half says nothing of another kind of videos: mixed kinds show in the spread.
     assert f"{interval.coverage:.1%}" in str(interval)
+
+
+def test_scores_are_chosen_by_number_or_name_and_another_says_what_there_is():
+    every = [Score(name, 1.0, (1.0,), None, None, 4, 4, 0) for name in ("v1", "v2", "free skating")]
+    scores = Scores("MLAVL", "FS1000", "TES", 130.0, (0,), tuple(every), None)
+    assert scores["v2"] is scores[1] is scores[np.int64(1)] is scores[-2]
+    with pytest.raises(KeyError, match="there is no performance 'unknown'; there are 'v1', 'v2', 'free skating'"):
+        scores["unknown"]
+    with pytest.raises(KeyError, match="the nearest is 'free skating'"):
+        scores["free_skating"]
+    for number in (3, -4):
+        with pytest.raises(IndexError, match=f"there is no performance {number}; there are 3, from 0 to 2"):
+            scores[number]
+    for odd, kind in ((slice(0, 2), "slice"), (1.0, "float"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"is chosen by number or name, got a {kind}"):
+            scores[odd]
 
 
 def test_scores_are_plain_values_and_sentences(simulation, trained):

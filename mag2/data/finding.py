@@ -154,7 +154,8 @@ def _require(own: FilesOf, found: Mapping[str, Path], needs: Collection[str], ro
         if modality in needs:
             tried, held = " or ".join(str(roots[0] / path) for path in listed(place)), _contents(roots[0])
             raise DataError(
-                f"there is no feature folder or file {tried} of {own.name}, and {roots[0]} holds {held}: put the {modality} features there or name their place{own.layouts.sentence()}"
+                f"there is no feature folder or file {tried} of {own.name}, and {roots[0]} holds {held}: put the "
+                f"{modality} features there or name their place{own.layouts.sentence()}"
             )
         if modality not in OPTIONAL:
             log.info("%s: no %s features found; it is read without them", own.name, modality)

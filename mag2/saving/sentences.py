@@ -2,10 +2,10 @@
 
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["one_line", "printable", "reason_of", "shortened", "unknown_name"]
+__all__ = ["nearest_name", "one_line", "printable", "reason_of", "shortened", "unknown_name"]
 
 # Control characters, those that turn the direction of the text after them, separators of lines, and halves of pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -39,11 +39,11 @@ def reason_of(fault: OSError) -> str:
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
     """That a name is unknown, the names that there are, and the one that is nearest to it, if one is near."""
     names = list(map(str, known))
-    near = _nearest(given, names)
+    near = nearest_name(given, names)
     return f"unknown {kind} {given!r}; there are {', '.join(names)}{'' if near is None else f'; the nearest is {near}'}"
 
 
-def _nearest(given: str, known: list[str]) -> str | None:
+def nearest_name(given: str, known: Sequence[str]) -> str | None:
     """The name that is nearest to a given one, however it is spelt: it has it as a part, or nearly its letters."""
     plain = {_plain(name): name for name in reversed(known)}
     text = _plain(given)
