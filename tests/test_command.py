@@ -1,6 +1,7 @@
 """The command mag2: train, score, lists; sentences for people, JSON for programs, one line for faults."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -190,6 +191,26 @@ def test_a_run_of_several_rows_is_asked_for_one(call, trained):
     assert call("train", *QUICK, "--rows", "gdlt", "--out", trained)[0] == 0
     assert "has several rows for TES: give --row, one of gdlt, mlavl" in call("score", trained)[2]
     assert "TES by GDLT" in call("score", trained, "--row", "gdlt")[1]
+
+
+def test_models_of_several_runs_or_of_one_seed_are_not_averaged(call, trained, tmp_path):
+    runs, copies = tmp_path / "runs", tmp_path / "copies"
+    for name in ("first", "second"):
+        shutil.copytree(trained, runs / name)
+        shutil.copytree(find_trained(trained, seed=0)[0], copies / name)
+    for more in ((), ("--row", "mlavl"), ("--seed", 0)):
+        status, out, err = call("score", runs, *more)
+        assert (status, out) == (2, "")
+        assert err == (
+            f"mag2 score: error: {runs} holds 2 runs with trained models of TES, whose row keys and seeds may be the "
+            f"same ({runs / 'first'}, {runs / 'second'}): give the folder of one of them\n"
+        )
+    status, out, err = call("score", copies)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"several trained models of one seed for TES, {copies / 'first'} and {copies / 'second'}: give the" in err
+    assert call("score", runs / "second", "--explain", "none")[0] == 0
+    with pytest.raises(ValueError, match=r"models that fit \(first/cells/.*; give the folder of one of them"):
+        load_trained(runs, seed=0)
 
 
 def test_the_module_is_the_command():

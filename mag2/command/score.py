@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mag2.command.parser import Command, make_parser, print_json
@@ -15,9 +16,9 @@ __all__ = ["COMMAND"]
 
 _ABOUT = """Score performances in the target's units, with an interval, the model's grades and what each clip adds.
 
-RUN is the folder of `mag2 train`, of a table, or of one training. Every target in it is scored; several seeds of one
-row give their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy of visual features. Without FEATURES,
-test videos of the run's own data are scored, which no model was trained on."""
+RUN is the folder of `mag2 train`, of a table, or of one training, not of several of these. Every target in it is
+scored; several seeds of one row give their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy of visual
+features. Without FEATURES, test videos of the run's own data are scored, which no model was trained on."""
 _EXAMPLES = (
     "mag2 score runs/train-simulated                                   three test videos of the demo",
     "mag2 score runs/train features --names routine1 --json",
@@ -89,7 +90,34 @@ def _groups(options: Any) -> list[list["Trained"]]:
         rows = {str((each.about["row"] or {}).get("key")): None for each in models}
         if len(rows) > 1:
             raise ValueError(f"{options.run} has several rows for {target}: give --row, one of {', '.join(rows)}")
+        _check_one_run(models, options.run, target)
     return list(by_target.values())
+
+
+def _check_one_run(models: Sequence["Trained"], given: Path, target: str) -> None:
+    """Refuse models of several runs, or several of one seed: their mean would be that of different models."""
+    runs = list(dict.fromkeys(_run_of(each.folder) for each in models))
+    if len(runs) > 1:
+        shown = ", ".join(map(str, runs[:4])) + (" and more" if len(runs) > 4 else "")
+        raise ValueError(
+            f"{given} holds {len(runs)} runs with trained models of {target}, whose row keys and seeds may be the same "
+            f"({shown}): give the folder of one of them"
+        )
+    by_seed: dict[Any, Trained] = {}
+    for each in models:
+        other = by_seed.setdefault(each.seed, each)
+        if other is not each:
+            seeds = "no" if each.seed is None else "one"
+            raise ValueError(
+                f"{given} holds several trained models of {seeds} seed for {target}, {other.folder} and {each.folder}: "
+                f"give the folder of one of them"
+            )
+
+
+def _run_of(training: Path) -> Path:
+    """The folder of the run that a training belongs to."""
+    grid = next((parent for parent in training.parents if parent.name == "cells"), training)
+    return grid.parent
 
 
 def _score(models: Sequence["Trained"], options: Any) -> tuple["Scores", dict[str, float]]:
