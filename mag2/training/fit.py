@@ -65,7 +65,7 @@ def fit(
         ContractError: the model is no `ScoringModel`; the sentence says which part.
         ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
             features that the dataset does not have, whole videos are longer than it takes, no such device, too little
-            to train on, `keep_model` without a folder, or too few videos for a validation.
+            to train on, `keep_model` or `Run.record` without a folder, or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
         DiskFullError: a file did not fit; make room, and the same call goes on.
     """
@@ -74,6 +74,8 @@ def fit(
     check_model(model)
     if keep_model and run.folder is None:
         raise ValueError("keep_model writes the model into the folder of the run; give Run(folder=...)")
+    if run.record and run.folder is None:
+        raise ValueError("record keeps grades in the folder of the run; give Run(folder=...)")
     checked_device(run.device)
     train_on, held = (None, None) if validation is None else validation.split(len(dataset.train))
     model.to(run.device)

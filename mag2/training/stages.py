@@ -49,7 +49,13 @@ def train(
     Args:
         recipe: of the model, and of its branches unless `branches` is given. run: with the epochs of the model.
         branches: the recipe of the branches. branch_epochs: their epochs; by default those of `run`.
+
+    Raises:
+        ValueError: `branches` or `branch_epochs` for a model without branches; or as `fit`.
     """
+    if not branches_of(model) and (branches is not None or branch_epochs is not None):
+        given = "branch_epochs" if branches is None else "branches"
+        raise ValueError(f"{type(model).__name__} has no branches to train before it: leave {given} out")
     for name, module in stages(model):
         folder = run.folder and run.folder / name
         own, epochs = (branches or recipe, branch_epochs or run.epochs) if name else (recipe, run.epochs)
