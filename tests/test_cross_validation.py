@@ -55,10 +55,10 @@ class Mean(nn.Module):
 def test_every_video_is_tested_once_and_no_group_is_on_both_sides(groups, seed):
     folds = make_folds(N, 3, groups, seed)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(N))
-    for train, test in folds:
-        assert sorted([*train, *test]) == list(range(N))
+    for training, testing in folds:
+        assert sorted([*training, *testing]) == list(range(N))
         if groups is not None:
-            assert not {groups[each] for each in train} & {groups[each] for each in test}
+            assert not {groups[each] for each in training} & {groups[each] for each in testing}
 
 
 def test_folds_are_as_equal_as_whole_groups_allow():
@@ -108,8 +108,8 @@ def test_no_fold_sees_its_own_test_videos():
     cross_validate(build, dataset, Recipe(batch=4), Run(epochs=1), folds=3)
     everything = pooled(dataset)
     means = everything.batch(range(N)).visual.mean(dim=(1, 2))
-    for model, (train, _) in zip(built, make_folds(N, 3), strict=True):
-        torch.testing.assert_close(model.seen, means[torch.from_numpy(train)].sum(), atol=1e-5, rtol=0)
+    for model, (training, _) in zip(built, make_folds(N, 3), strict=True):
+        torch.testing.assert_close(model.seen, means[torch.from_numpy(training)].sum(), atol=1e-5, rtol=0)
 
 
 def test_groups_of_the_dataset_are_kept_whole_and_others_may_be_given():
