@@ -217,6 +217,10 @@ def test_scores_are_plain_values_and_sentences(simulation, trained):
     [
         ({"visual": torch.rand(8, 7)}, {}, "visual features are 7 wide and the model was trained on 384"),
         ({"visual": torch.rand(8)}, {}, r"want shape \(clips, width\), got shape \(8,\)"),
+        ({"visual": torch.ones(8, 384) > 0}, {}, r"want shape \(clips, width\), got a Tensor of bool"),
+        ({"visual": torch.ones(8, 384) * 1j}, {}, "got a Tensor of complex64"),
+        ({"visual": np.ones((8, 384), object)}, {}, "got a ndarray of object"),
+        ({"visual": [[["a", "b"]]]}, {}, "got a list of <U1"),
         ({"visual": torch.full((8, 384), torch.nan)}, {}, "NaN or infinite features"),
         ({"visual": "nowhere.npy"}, {}, "there is no feature file nowhere.npy"),
         ("nowhere", {}, "there is no file or folder nowhere"),

@@ -21,7 +21,7 @@ from mag2.data.scores import checked_clips, checked_names, checked_scores, label
 from mag2.data.splits import Split, checked_groups, make_split
 from mag2.data.store import default_cache_folders, short_hash, stored_features
 
-__all__ = ["OwnData", "own_data"]
+__all__ = ["OwnData", "as_array", "own_data"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _listed(modality: str, videos: Any, count: int) -> _Listed:
         videos = list(videos.unbind())
     whole = None
     if isinstance(videos, Tensor | np.ndarray) and not (isinstance(videos, np.ndarray) and videos.dtype == object):
-        whole = _as_array(videos, modality)
+        whole = as_array(videos, modality)
         if whole.ndim not in (3, 4):
             raise DataError(f"{modality} is one array of shape {whole.shape}: {forms}")
         videos = list(whole)
@@ -183,7 +183,7 @@ def _raw(listed: _Listed, number: int, name: str) -> RawFeatures:
     if isinstance(video, str | os.PathLike):
         file = Path(video)
         return RawFeatures(name, where, file, partial(_mapped, file, where))
-    return _InMemory(name, where, Path(), lambda: _as_array(video, where))
+    return _InMemory(name, where, Path(), lambda: as_array(video, where))
 
 
 def _mapped(file: Path, where: str) -> NDArray:
@@ -199,7 +199,7 @@ def _mapped(file: Path, where: str) -> NDArray:
         raise DataError(f"{where} is {file}, which cannot be read ({fault.strerror}): give a .npy file") from fault
 
 
-def _as_array(video: Any, where: str) -> NDArray:
+def as_array(video: Any, where: str) -> NDArray:
     """A tensor, array or nested list as an array of the same numbers; what numpy would change silently is refused."""
     if isinstance(video, Tensor):
         if video.is_meta:
@@ -207,7 +207,14 @@ def _as_array(video: Any, where: str) -> NDArray:
         if video.layout != torch.strided:
             raise DataError(f"{where} is a sparse tensor: give its to_dense()")
         video = video.detach().cpu()
-        return (video.float() if video.dtype == torch.bfloat16 else video).numpy()
+        # numpy has no bfloat16 and no floats of 8 bits.
+        known = video.dtype in (torch.float16, torch.float32, torch.float64) or not video.is_floating_point()
+        try:
+            return (video if known else video.float()).numpy()
+        except (TypeError, RuntimeError):  # quantized, conjugated
+            raise DataError(
+                f"{where} is a tensor of {video.dtype}: give float32, its float() or dequantize()"
+            ) from None
     if isinstance(video, np.ma.MaskedArray):
         raise DataError(f"{where} is a masked array: give its filled(0), or leave the masked clips out")
     if isinstance(video, str | bytes | Mapping | set | frozenset):

@@ -246,8 +246,9 @@ class Dataset:
     ) -> "Dataset":
         """A dataset of N videos whose features are arrays, tensors or `.npy` files.
 
-        Arrays are copied once, into float32. Files are read once into a store that is mapped into memory; one file of
-        float32 (N, T, D), or a memory map of it, is mapped as it is.
+        Arrays are copied once, into float32, integers too; truth values, complex numbers and objects are refused.
+        Files are read once into a store that is mapped into memory; one file of float32 (N, T, D), or a memory map of
+        it, is mapped as it is.
 
         Args:
             features: by modality ("visual" always, "audio", "flow", "vision_language") the videos, or those of

@@ -10,6 +10,7 @@ from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import FoldedGuidance
+from mag2.nn.feature_rows import check_floating
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.pretrained import Pretrained
 from mag2.projection import TokenProjection
@@ -109,6 +110,7 @@ def checked_features(
                 f"{name} is {tuple(features.shape)}, and this model was built for features {width} wide, "
                 f"(videos, clips, {width}); build it with {name}_dim={features.shape[-1] if features.dim() else width}"
             )
+    check_floating(visual=visual, audio=audio)
     if visual.shape[:2] != audio.shape[:2]:
         raise ValueError(
             f"visual and audio want as many videos and clips, got {tuple(visual.shape)} and {tuple(audio.shape)}"

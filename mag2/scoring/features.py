@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mag2.data import DataError, Performances
+from mag2.data.arrays import as_array
 from mag2.data.features import ClipFeatures
 from mag2.data.npy_header import map_npy
 from mag2.data.performances import MODALITIES, VISION_LANGUAGE
@@ -127,13 +128,10 @@ def _clips(modality: str, name: str, value: Any) -> np.ndarray:
         if not file.is_file():
             raise DataError(f"there is no feature file {file}: give a .npy of one video's clips")
         return mean_over_views(RawFeatures(name, "this call", file, lambda: map_npy(file)))
-    try:
-        rows = value.detach().cpu().float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-        numeric = rows.dtype.kind in "fiu"
-    except ValueError:
-        numeric = False
+    rows = as_array(value, f"the {modality} features of {name!r}")
+    numeric = rows.dtype.kind in "fiu"
     if not numeric or rows.ndim not in (2, 3) or 0 in rows.shape:
-        given = f"shape {rows.shape}" if numeric else f"a {type(value).__name__}"
+        given = f"shape {rows.shape}" if numeric else f"a {type(value).__name__} of {rows.dtype!s:.40}"
         raise DataError(f"the {modality} features of {name!r} want shape (clips, width), got {given}")
     return mean_over_views(RawFeatures(name, "this call", Path(f"the {modality} features"), lambda: rows))
 
