@@ -216,6 +216,7 @@ def test_scores_are_plain_values_and_sentences(simulation, trained):
     ("given", "options", "sentence"),
     [
         ({"visual": torch.rand(8, 7)}, {}, "visual features are 7 wide and the model was trained on 384"),
+        ({"visual": torch.rand(384, 8)}, {}, r"8 wide .* on 384: their axes look exchanged, give \(clips, width\)"),
         ({"visual": torch.rand(8)}, {}, r"want shape \(clips, width\), got shape \(8,\)"),
         ({"visual": torch.ones(8, 384) > 0}, {}, r"want shape \(clips, width\), got a Tensor of bool"),
         ({"visual": torch.ones(8, 384) * 1j}, {}, "got a Tensor of complex64"),

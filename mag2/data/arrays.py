@@ -1,6 +1,7 @@
 """Features and scores of your own, in memory or in `.npy` files, as the parts of a dataset."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from mag2.data.batch import common_lengths
 from mag2.data.errors import DataError
 from mag2.data.features import MODALITIES, VISION_LANGUAGE, ClipFeatures
 from mag2.data.npy_header import map_npy
-from mag2.data.raw_features import RawFeatures, check_shapes, mean_over_views
+from mag2.data.raw_features import RawFeatures, check_shapes, look_exchanged, mean_over_views
 from mag2.data.scores import checked_clips, checked_names, checked_scores, labels_of
 from mag2.data.splits import Split, checked_groups, make_split
 from mag2.data.store import default_cache_folders, short_hash, stored_features
@@ -72,6 +73,7 @@ def own_data(
     label, span, least = labels_of(numbers, names, made, scale, minimum)
     clips = None if clips is None else checked_clips(clips)
     read = {key: _read(videos, names, cache) for key, videos in listed.items()}
+    _warn_exchanged(read)
     used = made.used
     if len(used) < count:
         read = {key: part.subset(used) for key, part in read.items()}
@@ -80,6 +82,22 @@ def own_data(
         made = Split(**{name: np.searchsorted(used, part) for name, part in made.parts.items()})
     longest = int(common_lengths(read).max()) if clips is None else clips
     return OwnData(names, label, groups, span, least, read, longest, made)
+
+
+def _warn_exchanged(read: Mapping[str, ClipFeatures]) -> None:
+    """Say where the clips of a modality look like its width: nothing else would."""
+    for key, part in read.items():
+        others = [other for name, other in read.items() if name != key]
+        # As many columns as another modality has clips, and another number of rows than that: of every video.
+        like_clips = len({*part.lengths}) == 1 and any(
+            (other.lengths == part.width).all() and (other.lengths != part.lengths).all() for other in others
+        )
+        if look_exchanged(part.lengths.tolist(), part.width) or like_clips:
+            warnings.warn(
+                f"every video has {part.lengths[0]} clips of {key} features {part.width} wide: if these are "
+                f"{part.width} clips, the axes are exchanged; give (clips, width)",
+                stacklevel=4,
+            )
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,12 @@ def checked_features(
         if not isinstance(features, Tensor):
             raise ValueError(f"{name} is a {type(features).__name__}; give a tensor (videos, clips, {width})")
         if features.dim() != 3 or features.shape[-1] != width:
+            exchanged = features.dim() == 3 and features.shape[1] == width
+            build = f"build it with {name}_dim={features.shape[-1] if features.dim() else width}"
             raise ValueError(
                 f"{name} is {tuple(features.shape)}, and this model was built for features {width} wide, "
-                f"(videos, clips, {width}); build it with {name}_dim={features.shape[-1] if features.dim() else width}"
+                f"(videos, clips, {width}); "
+                f"{f'its axes look exchanged, give {name}.transpose(1, 2)' if exchanged else build}"
             )
     check_floating(visual=visual, audio=audio)
     if visual.shape[:2] != audio.shape[:2]:

@@ -55,7 +55,7 @@ def read_given(
         DataError: features of another width or shape, no such file, or modalities with other videos.
     """
     if isinstance(features, Performances):
-        _check_widths(features.widths, widths)
+        _check_widths(features.widths, widths, dict.fromkeys(features.widths, features.lengths))
         return Given(features, _numbers(features.names, names))
     seconds = None
     if isinstance(features, str | Path):
@@ -81,7 +81,8 @@ def read_given(
             odd = sorted(set(videos) ^ set(called))[0]
             raise DataError(f"video {odd!r} does not have both visual and {key} features: give both, or neither")
     stacked = {key: ClipFeatures.stack([videos[name] for name in called]) for key, videos in by_modality.items()}
-    _check_widths({key: part.width for key, part in stacked.items()}, widths)
+    given_widths = {key: part.width for key, part in stacked.items()}
+    _check_widths(given_widths, widths, {key: part.lengths for key, part in stacked.items()})
     label = torch.zeros(len(called))
     made = Performances(called, label, scale=scale, features=stacked, clips=clips)
     return Given(made, list(range(len(called))), seconds)
@@ -165,10 +166,12 @@ def _clip_seconds(folder: Path) -> float | None:
         return None
 
 
-def _check_widths(given: Mapping[str, int], trained: Mapping[str, int]) -> None:
+def _check_widths(given: Mapping[str, int], trained: Mapping[str, int], lengths: Mapping[str, Any]) -> None:
     for key in (*MODALITIES, VISION_LANGUAGE):
         if key in given and key in trained and given[key] != trained[key]:
+            exchanged = (np.asarray(lengths[key]) == trained[key]).all()
+            advice = "extract them with the network of its training"
             raise DataError(
                 f"the {key} features are {given[key]} wide and the model was trained on {trained[key]}: "
-                f"extract them with the network of its training"
+                f"{'their axes look exchanged, give (clips, width)' if exchanged else advice}"
             )
