@@ -213,6 +213,13 @@ def test_models_of_several_runs_or_of_one_seed_are_not_averaged(call, trained, t
         load_trained(runs, seed=0)
 
 
+def test_the_recorded_command_says_where_it_wrote(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("train", *QUICK, "--rows", "gdlt")[0] == 0
+    (run,) = json.loads((tmp_path / "runs" / "train-simulated" / "settings.json").read_text())["runs"]
+    assert run["command"] == f"mag2 train {' '.join(QUICK)} --rows gdlt --out runs/train-simulated"
+
+
 def test_the_module_is_the_command():
     ran = subprocess.run([sys.executable, "-m", "mag2", "--version"], capture_output=True, text=True, check=True)
     assert ran.stdout.startswith("mag2 0.")

@@ -78,6 +78,8 @@ def _run(table: Table, options: argparse.Namespace) -> int:
         check_models(request, datasets)
     _check_record(options.record, request)
     out = chosen_out(table, options)
+    if options.out is None:  # what repeats the call says where, whatever the usual folder will be
+        options.command += f" --out {shlex.quote(str(out))}"
     table_results(out)  # a damaged one would be found after the trainings
     with recorded(out, settings, fingerprints, describe_call(options, request)):
         work = CellTraining(
