@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mag2.baselines.transformer import one_per_video
 from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained, arguments_of
-from mag2.nn.state_dicts import load_strictly, need, without_prefix
+from mag2.nn.state_dicts import check_names, load_strictly, need, without_prefix
 
 # Letters of the modalities in released arguments.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
@@ -124,8 +124,9 @@ class ModalityBranch(Pretrained):
         """The released `BaseModel`: `modality` ("V", "F", "A") and `drop_rate` by their names, sizes off the weights.
 
         Raises:
-            ValueError: a key is missing, unexpected or of another shape.
+            ValueError: a key is missing, unexpected or of another shape. TypeError: an argument of another name.
         """
+        check_names(args, ("modality", "drop_rate", "in_dim", "model_dim"), "ModalityBranch.from_released")
         weights = without_prefix(state_dict)
         letter = args.get("modality", "V")
         model = cls(

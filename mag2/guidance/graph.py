@@ -21,7 +21,7 @@ from mag2.guidance.folded import FoldedGuidance
 from mag2.guidance.message_passing import Convolution, make_convolution
 from mag2.nn.dropout import check_probability, dropout
 from mag2.nn.pretrained import Pretrained
-from mag2.nn.state_dicts import accept_former_keys, load_strictly, without_prefix
+from mag2.nn.state_dicts import accept_former_keys, check_names, load_strictly, without_prefix
 from mag2.texts.controls import CONTROLS, TEXT_CONTROLS, controlled
 from mag2.texts.projected import ProjectedTexts, checked_rows
 from mag2.texts.provenance import Provenance, provenance_of
@@ -169,11 +169,14 @@ class ActionGraphGuidance(Pretrained):
 
     @classmethod
     def from_released(cls, state_dict: dict[str, Tensor], **args: Any) -> "ActionGraphGuidance":
-        """The authors' `MAGG_Module`: its weights, and its arguments by their names (dropout; sizes are read off).
+        """The authors' `MAGG_Module`: its weights, and its arguments by their names.
+
+        Of these `dropout` counts; the weights show input_dim and hidden_dim.
 
         Raises:
-            ValueError: a key is missing or unknown.
+            ValueError: a key is missing or unknown. TypeError: an argument of another name.
         """
+        check_names(args, ("dropout", "input_dim", "hidden_dim"), "ActionGraphGuidance.from_released")
         state = without_prefix(state_dict)
         if "conv1.lin_l.weight" not in state:
             raise ValueError(f"no conv1.lin_l.weight among the keys; a MAGG_Module has {_SAGE_KEYS}")

@@ -13,9 +13,17 @@ from mag2.guidance import FoldedGuidance
 from mag2.nn.feature_rows import check_floating
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.pretrained import Pretrained
+from mag2.nn.state_dicts import check_names
 from mag2.projection import TokenProjection
 
 __all__ = ["FoldedMLAVL"]
+
+
+# Those of MLAVL, with its number of grades.
+_SIZES = (
+    *("visual_dim", "audio_dim", "dim", "n_heads", "n_context", "n_fusion", "n_grading", "dropout", "guidance"),
+    *("residual", "fusion", "queries", "use_pe", "control", "control_seed", "released", "n_grades"),
+)
 
 
 class FoldedMLAVL(Pretrained):
@@ -30,11 +38,16 @@ class FoldedMLAVL(Pretrained):
         sizes: those of the model (`MLAVL.sizes`), n_grades among them.
 
     Raises:
+        TypeError: sizes of other names, or not all of them.
         ValueError: features of another width, no audio, or lengths that differ.
     """
 
     def __init__(self, **sizes: Any):
         super().__init__()
+        check_names(sizes, _SIZES, "FoldedMLAVL")
+        missing = [name for name in _SIZES if name not in sizes and name != "residual"]  # which version 0.1 had not
+        if missing:
+            raise TypeError(f"FoldedMLAVL lacks the argument {missing[0]!r}: MLAVL.fold makes one of a trained model")
         self.sizes = sizes
         dim, n_heads, dropout = sizes["dim"], sizes["n_heads"], sizes["dropout"]
         self.project_visual = TokenProjection(sizes["visual_dim"], dim)
