@@ -1,5 +1,6 @@
 """The command mag2: train, score, lists; sentences for people, JSON for programs, one line for faults."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from mag2 import command
 from mag2.command.models import MODELS
 from mag2.data import DATASETS
 from mag2.saving.registry import KINDS
+from mag2.saving.sentences import error_sentence
 from mag2.scoring import find_trained, load_trained
 from mag2.training.dataset_providers import SIZES, simulation_provider
 
@@ -211,6 +213,72 @@ def test_models_of_several_runs_or_of_one_seed_are_not_averaged(call, trained, t
     assert call("score", runs / "second", "--explain", "none")[0] == 0
     with pytest.raises(ValueError, match=r"models that fit \(first/cells/.*; give the folder of one of them"):
         load_trained(runs, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["score", "RUN", "--out", "FILE/x.json"],
+            "FILE is a file, in which FILE cannot lie|FILE is a file; give a folder",
+        ),
+        (["score", "RUN", "--out", "FOLDER"], "FOLDER is a folder; move it away"),
+        (["score", "FILE"], "FILE is a file; give the folder of a run"),
+        (
+            ["score", "RUN", "--explain", "none", "gradient"],
+            "--explain none gives no contributions; leave out gradient",
+        ),
+        (["report", "RUN", "--out", "FILE/x.html"], "FILE is a file; give a folder"),
+        (["report", "RUN", "--no-figures", "--data", "FOLDER"], "--data is for the figures; leave it out"),
+        (["figures", "FILE"], "FILE is a file; give the folder of a run"),
+        (
+            ["figures", "RUN", "--out", "FILE/x"],
+            "FILE is a file, in which FILE/x cannot lie; give another folder for the",
+        ),
+        (["texts", "figure_skating", "--out", "FILE"], "FILE is a file; give a folder with --out"),
+        (["texts", "figure_skating", "--out", "FILE/x"], "FILE is a file, in which FILE/x cannot lie; give another"),
+        (["texts", "figure_skating", "--actions", "a", "b"], "or --actions, not both"),
+        (["texts", "figure_skating", "--encoder", "FOLDER"], "FOLDER is a folder without texts; give one that"),
+        (["train", "--out", "FILE/x"], "FILE is a file, in which FILE/x cannot lie; give another folder with --out"),
+        (["train", "--rows", "gdlt", "--out", "TAKEN"], "TAKEN/results.csv is a folder; move it away"),
+        (["train", "--texts", "FS100=minilm"], "--texts FS100=minilm: unknown dataset 'FS100'; there are FS1000"),
+        (["train", "--weighted", "101"], "'101' is no whole number from 1 to 100"),
+    ],
+)
+def test_a_wrong_place_is_one_line_before_any_work(call, tmp_path, monkeypatch, arguments, sentence):
+    from mag2.training.train_cell import CellTraining
+
+    def work(*given, **options):
+        raise AssertionError("work began")
+
+    monkeypatch.setattr(CellTraining, "__call__", work)
+    monkeypatch.setattr("mag2.command.score._groups", work)
+    monkeypatch.setattr("mag2.report.writing.make_report", work)
+    monkeypatch.setattr("mag2.figures.collecting.make_figures", work)
+    names = {"RUN": "run", "FILE": "file", "FOLDER": "folder", "TAKEN": "taken"}
+    places = {name: str(tmp_path / place) for name, place in names.items()}
+    (tmp_path / "file").write_text("precious")
+    for folder in ("folder", "taken/results.csv", "run/cells/row-gdlt"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    def named(text):
+        return functools.reduce(lambda said, name: said.replace(name, places[name]), places, text)
+
+    if arguments[0] in ("score", "figures") and sentence.startswith("FILE is a file; give the folder"):
+        monkeypatch.undo()
+    if arguments[:2] == ["figures", "RUN"]:
+        monkeypatch.setattr("mag2.figures.collecting.read_run", lambda folder: None)
+    status, out, err = call(*map(named, arguments))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert any(named(each) in err for each in sentence.split("|")), err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_fault_of_the_system_is_a_file_and_a_reason():
+    fault = PermissionError(13, "Permission denied", f"out/scores.json.{'0a' * 8}.partial")
+    assert error_sentence(fault) == "out/scores.json cannot be read or written (Permission denied); give another path"
+    assert error_sentence(ValueError("one\nline")) == "one line"
+    assert error_sentence(ValueError()) == "ValueError"
 
 
 def test_the_recorded_command_says_where_it_wrote(call, tmp_path, monkeypatch):

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from mag2 import interrupts
-from mag2.command.parser import Command, Parser, one_line
+from mag2.command.parser import Command, Parser
 from mag2.saving import library_version
-from mag2.saving.sentences import unknown_name
+from mag2.saving.sentences import error_sentence, unknown_name
 
 __all__ = ["main"]
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return commands[name].run(rest)
     except (ValueError, OSError) as error:
-        Parser(prog=f"mag2 {name}").error(one_line(error))
+        Parser(prog=f"mag2 {name}").error(error_sentence(error))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.sentences import printable
 
-__all__ = ["Command", "Parser", "add_choice", "make_parser", "one_line", "print_json"]
+__all__ = ["Command", "Parser", "add_choice", "make_parser", "print_json"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ def add_choice(parser: Parser) -> None:
     add("--target", help="of several targets one: TES, or FS1000/TES")
     add("--seed", type=whole_number(0), help="of several seeds one (the smallest)")
     add("--data", type=given_path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def print_json(value: Any) -> None:

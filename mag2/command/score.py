@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mag2.command.parser import Command, make_parser, print_json
 from mag2.saving.arguments import given_path, real_number, whole_number
+from mag2.saving.places import check_file_place, make_folder
 
 if TYPE_CHECKING:
     from mag2.scoring import Scores, Trained
@@ -62,11 +63,18 @@ def _run(arguments: Sequence[str]) -> int:
     add("--device", default="cpu", help="cpu, cuda, ... (cpu)")
     add("--out", type=given_path, metavar="FILE", help="write the scores there as JSON as well")
     options = parser.parse_args(list(arguments))
+    if options.out is not None:
+        check_file_place(options.out)
+    if len(options.explain) > 1 and "none" in options.explain:
+        parser.error(
+            f"--explain none gives no contributions; leave out {' and '.join(set(options.explain) - {'none'})}"
+        )
     results = [_score(models, options) for models in _groups(options)]
     plain = [scores.plain | {"truth": truth} for scores, truth in results]
     if options.out is not None:
         from mag2.saving.atomic_io import write_atomically
 
+        make_folder(options.out.parent)
         write_atomically(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", options.out)
     if options.json:
         print_json(plain)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mag2.command.parser import Command, make_parser, print_json
 from mag2.saving.arguments import given_path, whole_number
+from mag2.saving.places import check_folder_place
 from mag2.saving.sentences import unknown_name
 
 __all__ = ["COMMAND"]
@@ -30,9 +31,11 @@ def _run(arguments: Sequence[str]) -> int:
     add("--out", type=given_path, metavar="FOLDER", help="save the features there")
     options = parser.parse_args(list(arguments))
     if (options.sport is None) == (options.actions is None):
-        parser.error(f"give a sport, of {', '.join(sports)}, or --actions")
+        parser.error(f"give a sport, of {', '.join(sports)}, or --actions, not both")
     if options.sport is not None and options.sport not in sports:
         parser.error(f"{unknown_name('sport', options.sport, sports)}; for another sport give --actions TERM TERM ...")
+    if options.out is not None:
+        check_folder_place(options.out, " with --out")
     if options.actions is None:
         made = TextFeatures.load(options.sport, options.encoder, n_grades=options.grades)
     else:

@@ -16,7 +16,7 @@ from mag2.extraction.loading import FORMS
 from mag2.extraction.manifest import FOLDERS, MANIFEST
 from mag2.extraction.timing import LAST, MOST_FRAMES, RATES
 from mag2.saving.arguments import given_path, real_number, whole_number
-from mag2.saving.sentences import one_line, printable
+from mag2.saving.sentences import error_sentence, one_line, printable
 
 __all__ = ["main"]
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress=show,
             )
     except (ValueError, OSError) as error:
-        parser.error(one_line(str(error)))
+        parser.error(error_sentence(error))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {options.out}", file=sys.stderr)
         return 130

@@ -10,6 +10,7 @@ from mag2.figures.of_models import best_and_worst, fused, patterns, weights
 from mag2.figures.of_results import error_by_range, learning_curves, predicted_against_true, seed_spread
 from mag2.figures.style import style
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.places import check_folder_place, make_folder
 from mag2.saving.sentences import unknown_name
 from mag2.training.run_folder import RunFolder, read_run
 
@@ -70,11 +71,10 @@ def draw_figures(
     """
     check_formats(formats)
     run = read_run(folder)
-    made = make_figures(run, row=row, target=target, seed=seed, figures=figures, data=data)
     place = Path(out) if out is not None else run.path / "figures"
-    if place.exists() and not place.is_dir():
-        raise ValueError(f"{place} is a file; give a folder for the figures")
-    place.mkdir(parents=True, exist_ok=True)
+    check_folder_place(place, " for the figures")
+    made = make_figures(run, row=row, target=target, seed=seed, figures=figures, data=data)
+    make_folder(place, " for the figures")
     files = [path for drawing in made.drawings for path in drawing.save(place, formats)]
     page = place / "figures.md"
     write_atomically(_page(run, made, formats), page)

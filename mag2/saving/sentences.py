@@ -5,10 +5,11 @@ import reprlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["nearest_name", "one_line", "printable", "reason_of", "shortened", "unknown_name"]
+__all__ = ["error_sentence", "nearest_name", "one_line", "printable", "reason_of", "shortened", "unknown_name"]
 
 # Control characters, those that turn the direction of the text after them, separators of lines, and halves of pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial$")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
@@ -21,6 +22,14 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The text on one line: blanks and breaks between words become a blank, control characters are escaped."""
     return printable(" ".join(re.split(r"[ \t\r\n]+", text.strip())))
+
+
+def error_sentence(error: BaseException) -> str:
+    """What an error says, in one line; of a fault of the system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        name = _PARTIAL.sub("", str(error.filename))  # whoever runs a command has not named the partial file
+        return one_line(f"{name} cannot be read or written ({error.strerror}); give another path")
+    return one_line(str(error)) or type(error).__name__
 
 
 def shortened(value: object) -> str:

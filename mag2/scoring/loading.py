@@ -82,7 +82,8 @@ def find_trained(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give the folder of a run or of one training")
+        found = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
+        raise ValueError(f"{found}; give the folder of a run or of one training")
     places = sorted({path.parent for path in folder.rglob(ABOUT)}, key=_order)
     if not places:
         raise ValueError(

@@ -15,7 +15,7 @@ from mag2.data import Batch, Dataset, Performances
 from mag2.nn.devices import checked_device
 from mag2.nn.modules import unwrapped
 from mag2.saving.atomic_io import alone_in, remove_leftovers
-from mag2.saving.full_disk import naming_full_disk
+from mag2.saving.places import make_folder
 from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
@@ -146,8 +146,7 @@ def _alone(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    with naming_full_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with alone_in(folder, wait=HANDOVER):
         remove_leftovers(folder)
         yield

@@ -73,7 +73,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "--weighted",
         nargs="?",
         const=80,
-        type=whole_number(1),
+        type=whole_number(1, 100),
         metavar="PERCENT",
         help="train every row with a graph again with its edges weighted by the dataset's vision_language features, "
         "which --texts must fit; simulated ones name PERCENT of the actions (80)",

@@ -105,6 +105,8 @@ def _encoders(options: argparse.Namespace, names: Iterable[str]) -> dict[str, st
                 raise ValueError(f"--texts {given}, and {name} is not trained here; there is {', '.join(encoders)}")
             encoders[name] = encoder
         else:
+            if equals and not set("/:") & set(name) and not Path(given).exists():
+                raise ValueError(f"--texts {given}: {unknown_name('dataset', name, DATASETS)}")
             encoders = dict.fromkeys(encoders, given)
     return encoders
 
