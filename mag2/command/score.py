@@ -65,10 +65,9 @@ def _run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     if options.out is not None:
         check_file_place(options.out)
-    if len(options.explain) > 1 and "none" in options.explain:
-        parser.error(
-            f"--explain none gives no contributions; leave out {' and '.join(set(options.explain) - {'none'})}"
-        )
+    others = sorted({*options.explain} - {"none"})
+    if others and "none" in options.explain:
+        parser.error(f"--explain none gives no contributions; leave out {' and '.join(others)}")
     results = [_score(models, options) for models in _groups(options)]
     plain = [scores.plain | {"truth": truth} for scores, truth in results]
     if options.out is not None:

@@ -163,7 +163,7 @@ class TextFeatures:
         saved = (Path(encoder) / _FILES[1]).is_file()
         if not saved and Path(encoder).is_dir():
             raise ValueError(
-                f"{encoder} is a folder without texts; give one that TextFeatures.save or mag2 texts wrote"
+                f"{encoder} is a folder without texts; give one that mag2 texts --out wrote"
             )
         if not saved and not Path(encoder).is_file():
             return cls.encode(sport, encoder, **prompts)
