@@ -15,7 +15,8 @@ from mag2.data import DATASETS
 from mag2.saving.registry import KINDS
 from mag2.saving.sentences import error_sentence
 from mag2.scoring import find_trained, load_trained
-from mag2.training.dataset_providers import SIZES, simulation_provider
+from mag2.training.dataset_providers import simulation_provider
+from tests.few import few_performances
 
 TINY = {"train": 16, "test": 12, "length": (6, 10), "clips": 8}
 QUICK = ["--epochs", "1", "--workers", "1", "--device", "cpu"]
@@ -24,8 +25,7 @@ QUICK = ["--epochs", "1", "--workers", "1", "--device", "cpu"]
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run the command in this process on a tiny simulation: (exit status, stdout, stderr)."""
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
 
     def run(*arguments):
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from mag2 import command
 from mag2.training import options, request
-from mag2.training.dataset_providers import SIZES
+from tests.few import few_performances
 
 PAGE = Path(__file__).parents[1] / "docs" / "command.md"
 TINY = {"train": 16, "test": 12, "length": (6, 10), "clips": 8}
@@ -19,8 +19,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(request, "SIMULATED_EPOCHS", 1)
     monkeypatch.setattr(options, "_default_workers", lambda: 1)
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
     lines = [
         line for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL) for line in block.splitlines()
     ]

@@ -16,8 +16,9 @@ from mag2.figures.embedding import embed, neighbour_agreement, thinned
 from mag2.figures.predictions import score_ranges
 from mag2.figures.style import SERIES, readable
 from mag2.training import command
-from mag2.training.dataset_providers import SIZES, forget_datasets
+from mag2.training.dataset_providers import forget_datasets
 from mag2.training.run_folder import read_run
+from tests.few import few_performances
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = {"train": 16, "test": 10, "length": (6, 10), "clips": 8}
@@ -28,8 +29,7 @@ def run_table(table, out, *arguments):
     """Run the command of a table on a tiny simulation, in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(EXAMPLES))
-        for name, size in TINY.items():
-            patch.setitem(SIZES, name, size)
+        few_performances(patch, **TINY)
         spec = importlib.util.spec_from_file_location(f"{table}_figures", EXAMPLES / f"{table}.py")
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, f"{table}_figures", module)

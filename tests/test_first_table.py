@@ -11,13 +11,13 @@ from mag2.data import read_isu
 from mag2.data.isu_simulated import SimulatedISU
 from mag2.training import command
 from mag2.training.cells import Cell, Outcome
-from mag2.training.dataset_providers import SIZES, SIZES_OF
-from mag2.training.first_look import EPOCHS_OF, first_look_recipe
+from mag2.training.first_look import FIRST_LOOK, first_look_epochs, first_look_recipe
 from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.recipes.qtd import qtd
 from mag2.training.sober_notes import guided_notes, ridge_notes
 from mag2.training.tables import Table
 from mag2.training.target import Target
+from tests.few import few_performances
 
 TINY = {"spec": SimulatedISU(), "train": 24, "test": 12, "length": (16, 20), "clips": 8}
 REAL = Path(__file__).parents[2] / "shared" / "fisv"
@@ -27,9 +27,7 @@ ROWS = {row.heading.key: row for row in TABLE4.rows}
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run a table's command in this process on tiny simulations: (exit status, stdout, stderr)."""
-    monkeypatch.setitem(SIZES_OF, "ISU-simulated", TINY)
-    for name, size in {"train": 24, "test": 12, "length": (6, 10), "clips": 8}.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, train=24, test=12, length=(6, 10), clips=8)
 
     def call(table, *arguments):
         common = ["--epochs", "1", "--workers", "1", "--device", "cpu"]
@@ -97,8 +95,9 @@ def test_fis_v_has_its_real_programmes_where_the_folder_has_their_elements(run, 
 
 
 def test_narrow_models_on_real_programmes_share_one_recipe():
-    assert set(EPOCHS_OF) == {"ISU", "ISU-simulated"}
-    for name in EPOCHS_OF:
+    assert set(FIRST_LOOK) == {"ISU", "ISU-simulated"}
+    for name in FIRST_LOOK:
+        assert first_look_epochs(name, stages=1) < first_look_epochs(name, stages=4), "branches come first"
         narrow = first_look_recipe(name, qtd(name, "TES"))
         assert (narrow.recipe.optimizer, narrow.recipe.lr, narrow.recipe.batch) == ("adam", 1e-3, SMALL_BATCH)
         assert narrow.settings == narrow.small

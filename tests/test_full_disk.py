@@ -21,8 +21,8 @@ from mag2.data.fs1000 import FS1000
 from mag2.saving import full_disk as full_disk_module
 from mag2.saving.atomic_io import save_atomically, write_atomically
 from mag2.saving.full_disk import DiskFullError, append_whole, naming_full_disk
-from mag2.training import dataset_providers
 from mag2.training.command import main
+from tests.few import few_performances
 
 RUN = ["--datasets", "FS1000", "--rows", "10", "--targets", "TES", "--epochs", "2", "--workers", "1"]
 RUN += ["--device", "cpu", "--keep-weights"]
@@ -116,7 +116,7 @@ def numbers(folder):
 @pytest.fixture(scope="module", autouse=True)
 def few_videos():
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(dataset_providers, "SIZES", dataset_providers.SIZES | {"clips": 4, "train": 32, "test": 10})
+        few_performances(patched, train=32, test=10, clips=4)
         yield
 
 

@@ -115,7 +115,7 @@ def work_or_die(cell, folder, tick):
 
 
 def test_a_process_that_is_killed_fails_its_own_cell_alone(tmp_path):
-    cells = CELLS[1:5]  # two that die, between two that do not
+    cells = [CELLS[1], CELLS[2], CELLS[4]]  # one that dies, between two that do not
     outcomes = {o.cell: o.error for o in run_grid(cells, work_or_die, tmp_path, workers=2)}
     assert set(outcomes) == set(cells)
     for cell, error in outcomes.items():

@@ -12,8 +12,9 @@ from mag2 import TextFeatures
 from mag2.data import simulate
 from mag2.data.fs1000 import FS1000
 from mag2.saving.atomic_io import alone_in, remove_leftovers
-from mag2.training import Recipe, Run, dataset_providers, fit
+from mag2.training import Recipe, Run, fit
 from mag2.training.command import main
+from tests.few import few_performances
 
 TEXTS = TextFeatures.for_sport("figure_skating")
 NARROW = {"visual": 64, "audio": 64, "flow": 64}
@@ -23,8 +24,7 @@ RUN = ["--rows", "10", "--targets", "TES", "--epochs", "1", "--workers", "1", "-
 
 @pytest.fixture(autouse=True)
 def few_videos(monkeypatch):
-    sizes = dataset_providers.SIZES | {"clips": 4, "train": 32, "test": 10}
-    monkeypatch.setattr(dataset_providers, "SIZES", sizes)
+    few_performances(monkeypatch, train=32, test=10, clips=4)
 
 
 def put(path, content="half"):

@@ -12,7 +12,7 @@ import starts
 from mag2.data import read_isu
 from mag2.programmes import read_performances, train_and_test
 from mag2.texts import CONTROLS
-from mag2.training.dataset_providers import SIZES, SIZES_OF
+from tests.few import few_performances
 
 
 @pytest.fixture
@@ -63,10 +63,7 @@ def test_real_scores_stand_beside_sober_baselines(run, tmp_path, monkeypatch):
 
 
 def test_each_way_of_entering_stands_beside_the_plain_model(run, tmp_path, monkeypatch):
-    for name, size in {"train": 24, "test": 12, "length": (6, 10), "clips": 8}.items():
-        monkeypatch.setitem(SIZES, name, size)
-        if name != "length":
-            monkeypatch.setitem(SIZES_OF, "ISU-simulated", SIZES_OF["ISU-simulated"] | {name: size})
+    few_performances(monkeypatch, train=24, test=12, length=(6, 10), clips=8)
     given = ("--models", "GDLT", "PAMFN", "--epochs", "1", "--seeds", "0", "1", "--out", tmp_path)
     status, out, _ = run(starts, *given)
     assert status == 0

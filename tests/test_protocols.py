@@ -15,7 +15,6 @@ from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl
 from mag2.data import simulate
 from mag2.training import Run, command, fit, predict
 from mag2.training.cells import Cell, Outcome
-from mag2.training.dataset_providers import SIZES
 from mag2.training.history import Epoch, History
 from mag2.training.prediction import whole_videos
 from mag2.training.recipe import GDLT_RECIPE, Recipe
@@ -23,6 +22,7 @@ from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.report import PROTOCOLS, page_notes, table_page
 from mag2.training.tables import Heading
 from mag2.training.target import Target
+from tests.few import few_performances
 from tests.test_data_rg import random_texts
 
 ROOT = Path(__file__).parents[1]
@@ -167,8 +167,7 @@ def table4():
 
 def test_the_command_records_what_was_really_used(table4, tmp_path, monkeypatch, capsys):
     """Batches, epochs, sizes and what is scored, by row and target: of narrow models too."""
-    for name, size in {"train": 20, "test": 10, "length": (6, 10), "clips": 8}.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, train=20, test=10, length=(6, 10), clips=8)
     given = ["--datasets", "FS1000", "--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu"]
     given += ["--out", str(tmp_path)]
     assert command.main(table4, ["--rows", "1", "4", "10", "10r", *given]) == 0

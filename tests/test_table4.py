@@ -14,9 +14,10 @@ import pytest
 from mag2.data import TARGETS
 from mag2.published import table
 from mag2.training import command
-from mag2.training.dataset_providers import SIZES, simulation_provider
+from mag2.training.dataset_providers import simulation_provider
 from mag2.training.tables import Row, Table
 from mag2.training.target import Target
+from tests.few import few_performances
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "table4.py"
@@ -35,8 +36,7 @@ def example():
 @pytest.fixture
 def run(example, monkeypatch, capsys):
     """Run the command in this process on a tiny simulation: (exit status, stdout, stderr)."""
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
 
     def call(*arguments):
         try:
@@ -270,9 +270,9 @@ def test_results_of_other_settings_are_not_mixed(run, tmp_path):
 KILLED = """
 import os, runpy, signal, sys
 from mag2.training.checkpoint import Checkpoint
-from mag2.training.dataset_providers import SIZES
+from tests.few import few_performances
 script, tiny, sys.argv = sys.argv[1], eval(sys.argv[2]), sys.argv[1:2] + sys.argv[3:]
-SIZES.update(tiny)
+few_performances(**tiny)
 save = Checkpoint.save
 def save_or_die(self, *state, **how):
     save(self, *state, **how)
@@ -287,7 +287,10 @@ def test_a_killed_run_goes_on_to_the_same_numbers(run, tmp_path):
     """The real script, killed without warning in mid-training, then run again."""
     arguments = [*ONE, "--rows", "1", "10", "--epochs", "2"]
     base = [sys.executable, "-c", KILLED, str(SCRIPT), repr(TINY), *arguments, "--out", str(tmp_path / "killed")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent)}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join((str(SCRIPT.parent), str(SCRIPT.parents[1]))),
+    }
     killed = subprocess.run(base, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     cell = tmp_path / "killed" / "cells" / "row-10" / "FS1000" / "TES" / "seed-0"

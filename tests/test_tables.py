@@ -30,11 +30,12 @@ from mag2.saving.atomic_io import alone_in
 from mag2.texts import CONTROLS, TextFeatures
 from mag2.training import command, dataset_providers, text_cache
 from mag2.training.cells import Cell, Outcome
-from mag2.training.dataset_providers import EXTRACTOR_WIDTHS, SIZES, SIZES_OF, FolderProvider, simulation_provider
+from mag2.training.dataset_providers import EXTRACTOR_WIDTHS, FolderProvider, simulation_provider
 from mag2.training.report import PROTOCOLS, table_page
 from mag2.training.tables import Heading, ModelInputs, published
 from mag2.training.target import Target
 from mag2.vocabulary import ACTIONS
+from tests.few import few_performances
 
 TABLES = (TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, LOGO)
 TINY = {"train": 24, "test": 12, "length": (6, 10), "clips": 8}
@@ -349,9 +350,7 @@ def test_a_weighted_row_is_its_row_with_edges_from_outside(key):
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run a table's command in this process on a tiny simulation: (exit status, stdout, stderr)."""
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
-    monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})
+    few_performances(monkeypatch, **TINY)
 
     def call(table, *arguments):
         common = ["--epochs", "1", "--workers", "1", "--device", "cpu"]
@@ -372,9 +371,7 @@ def results(folder) -> list[dict]:
 @pytest.fixture
 def released(tmp_path, monkeypatch):
     """Folders of released files without the simulator's mark: what a user of the datasets sees."""
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
-    monkeypatch.setitem(SIZES_OF, "RG", {"train": 24, "test": 16})
+    few_performances(monkeypatch, **TINY)
     for name in ("FS1000", "RG", "LOGO", "Fis-V"):
         simulation_provider(name).simulation().write(tmp_path / name)
         (tmp_path / name / "SIMULATED.txt").unlink()
@@ -622,8 +619,7 @@ def test_controls_stand_below_their_row_and_are_never_published(run, released):
 
 
 def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, tmp_path, monkeypatch):
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
     arguments = ("--rows", "3", "--targets", "TES", "--weighted", "60")
     status, out, _ = run(TABLE4, *arguments, "--datasets", "FS1000", "--out", tmp_path / "memory")
     assert status == 0
@@ -636,8 +632,7 @@ def test_weighted_rows_take_the_features_of_the_folder_and_those_of_memory(run, 
 
 
 def test_features_that_are_added_later_leave_what_is_trained_and_changed_ones_do_not(run, tmp_path, monkeypatch):
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
     simulation_provider("FS1000", top1=0.6).simulation().write(tmp_path / "data")
     aside = (tmp_path / "data" / "vision_language").rename(tmp_path / "aside")
     given = ("--rows", "3", "--targets", "TES", "--data", tmp_path / "data", "--clips", "8", "--size", "small")

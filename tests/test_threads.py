@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from mag2.training.cells import Cell
-from mag2.training.dataset_providers import SIZES
 from mag2.training.grid import run_grid
 from mag2.training.target import Target
 from mag2.training.threads import THREADS, threads_of_torch
+from tests.few import few_performances
 
 CELLS = [Cell("a", Target("", "TES"), seed) for seed in range(3)]
 
@@ -80,8 +80,7 @@ def test_a_table_does_not_mix_threads(tmp_path, capsys, monkeypatch):
 
     from mag2.training.command import main
 
-    for name, size in {"train": 24, "test": 12, "length": (6, 10), "clips": 8}.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, train=24, test=12, length=(6, 10), clips=8)
     arguments = [
         "--datasets",
         "FS1000",

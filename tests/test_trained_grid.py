@@ -14,7 +14,8 @@ from mag2.data import DATASETS
 from mag2.scoring import find_trained
 from mag2.training import command
 from mag2.training.data_source import describe_source, open_source
-from mag2.training.dataset_providers import SIZES, FolderProvider, forget_datasets, simulation_provider
+from mag2.training.dataset_providers import FolderProvider, forget_datasets, simulation_provider
+from tests.few import few_performances
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = {"train": 16, "test": 8, "length": (6, 10), "clips": 8}
@@ -24,8 +25,7 @@ TINY = {"train": 16, "test": 8, "length": (6, 10), "clips": 8}
 def run(monkeypatch, capsys, tmp_path):
     """Run a table's command in this process on a tiny simulation, into a folder."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
 
     def call(table, *arguments):
         spec = importlib.util.spec_from_file_location(table, EXAMPLES / f"{table}.py")

@@ -8,7 +8,8 @@ from table4 import TABLE4
 
 from mag2.training import command
 from mag2.training.apart import folders_apart
-from mag2.training.dataset_providers import SIZES, simulation_provider
+from mag2.training.dataset_providers import simulation_provider
+from tests.few import few_performances
 
 TINY = {"train": 20, "test": 10, "length": (6, 10), "clips": 8}
 GIVEN = ["--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu", "--size", "small", "--clips", "8"]
@@ -16,8 +17,7 @@ GIVEN = ["--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    for name, size in TINY.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, **TINY)
 
     def call(*arguments):
         try:

@@ -9,9 +9,9 @@ from torch import nn
 
 from mag2.data import simulate
 from mag2.training import Recipe, Run, command, fit
-from mag2.training.dataset_providers import SIZES
 from mag2.training.recipe import MLAVL_RECIPE
 from mag2.training.tables import Heading, Row, Table
+from tests.few import few_performances
 from tests.models import TEXTS
 
 WIDTHS = {"visual": 6, "audio": 4}
@@ -159,8 +159,7 @@ TABLE = Table(
 @pytest.fixture
 def table(monkeypatch, capsys, tmp_path):
     """Run the command on a tiny simulation; the folder of its one training."""
-    for name, size in {"train": 8, "test": 4, "length": (6, 8), "clips": 6}.items():
-        monkeypatch.setitem(SIZES, name, size)
+    few_performances(monkeypatch, train=8, test=4, length=(6, 8), clips=6)
 
     def run(*options, name="out"):
         arguments = ["--epochs", "1", "--workers", "1", "--device", "cpu", "--out", str(tmp_path / name), *options]

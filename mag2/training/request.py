@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mag2.data import Dataset
 from mag2.training.dataset_providers import DatasetProvider, ShippedProvider, read_once
-from mag2.training.first_look import EPOCHS_OF, first_look_recipe
+from mag2.training.first_look import first_look_epochs, first_look_recipe
 from mag2.training.recipes.model_recipe import ModelRecipe
 from mag2.training.tables import ModelInputs, Row
 from mag2.training.target import Target
@@ -70,7 +70,9 @@ class Request:
             recipe = first_look_recipe(dataset.name, recipe)
         # What needs no download is small, and so are trainings on it.
         short = dataset.simulated or isinstance(self.providers[dataset.name], ShippedProvider)
-        epochs = EPOCHS_OF.get(dataset.name, SIMULATED_EPOCHS) if self.epochs is None and short else self.epochs
+        epochs = self.epochs
+        if epochs is None and short:
+            epochs = first_look_epochs(dataset.name, row.stages) or SIMULATED_EPOCHS
         if epochs is not None:
             recipe = recipe.with_epochs(epochs)
         if self.small or dataset.simulated or self.clips is not None:

@@ -12,6 +12,7 @@ import torch
 
 from tests.campaign.judging import bad_ending
 from tests.campaign.mutations import break_something, copy_tree
+from tests.few import few_performances
 
 __all__ = ["CASES"]
 
@@ -150,10 +151,9 @@ def _table(folder: Path) -> None:
     """A table's command; where it refuses, its line becomes the error that is judged."""
     import table4
 
-    from mag2.training import dataset_providers
     from mag2.training.command import main
 
-    dataset_providers.SIZES |= {"clips": 4, "train": 24, "test": 8}
+    few_performances(train=24, test=8, clips=4)
     arguments = ["--rows", "10", "--targets", "TES", "--epochs", "1", "--workers", "1", "--device", "cpu"]
     err, status = io.StringIO(), 0
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):

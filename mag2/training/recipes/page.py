@@ -31,8 +31,9 @@ How every model of the tables is trained at the size of its paper, by dataset an
   (QTD), PCS by 45 (PAMFN), TES and PCS by 25 (CoFInAl, a slip: the scale of RG).
 - A random crop here may begin at any clip that leaves it full; in the released loaders the last such start never comes.
 - A norm of the gradient above *clip norm* is scaled down to it. Rates by name are shares of the optimizer's rate.
-- Narrow models (`--size small`, the default on simulated data) take batches of 16, 12 epochs on simulated data and the
-  sizes that `settings.json` records beside their results; the same file records every recipe as it was really used.
+- Narrow models (`--size small`, the default on simulated data) take batches of 16, 12 epochs on simulated data (on real
+  programmes with simulated features 18 of every stage, where branches are trained first) and the sizes that
+  `settings.json` records beside their results; the same file records every recipe as it was really used.
 """
 
 
