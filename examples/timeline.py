@@ -150,8 +150,6 @@ class _Parser(argparse.ArgumentParser):
         options.target = options.target or targets[0]
         if options.target not in targets:
             self.error(f"{options.dataset} has no target {options.target!r}; choose one of {', '.join(targets)}")
-        if options.seed < 0:
-            self.error(f"--seed wants 0 or more, got {options.seed}")
         return options
 
 

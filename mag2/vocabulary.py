@@ -289,7 +289,7 @@ def checked_terms(terms: Sequence[str], what: str, most: int) -> tuple[str, ...]
 
 
 # What stands for the action in the templates of other libraries: {}, {action}, %s, <action>, [CLASS].
-_PLACE = re.compile(r"[{}]|%\w|%\(|<\w*>|\[\w*\]|\$\w")
+_PLACE = re.compile(r"[{}]|%\w|%\(|<\w*>|\[(class|action|)\]|\$\w", re.IGNORECASE)
 
 
 def _checked_template(name: str, template: str) -> str:
