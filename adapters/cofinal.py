@@ -1,4 +1,4 @@
-"""Texts and MAG2 in CoFInAl, which has GDLT's places: `prototype` and `transformer.encoder`."""
+"""Texts and MAG2 in CoFInAl: as in GDLT, it has submodules `prototype` and `transformer.encoder`."""
 
 from mag2.adapters.gdlt import with_mag2, with_texts
 

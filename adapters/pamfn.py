@@ -1,4 +1,4 @@
-"""Texts and MAG2 in PAMFN, and in any model with its places: `model_r`, `model_f`, `model_a` and `stage1`."""
+"""Texts and MAG2 in PAMFN, and in any model that has submodules `model_r`, `model_f`, `model_a`, `stage1` and `fc`."""
 
 import threading
 import warnings
@@ -22,15 +22,18 @@ __all__ = ["ScorePlug", "TokenGrading", "with_mag2", "with_texts"]
 
 
 class TokenGrading(nn.Module):
-    """The audio-visual half of DPG over any tokens: 2N grade texts decode them, and their head gives a score.
+    """Score any tokens as the audio-visual branch of DPG does: 2N grade texts are the queries of a decoder.
 
     Shapes: tokens (B, L, c) -> score (B,) in [0, 1].
 
     Args:
-        in_dim: c.
-        grades: (2N, D) texts, from worst to best.
-        dim, n_heads, n_layers, dropout: of the decoder.
-        provenance: where the texts are from; by default what they say themselves.
+        in_dim: c, the width of the tokens.
+        grades: (2N, D) text features, from worst to best.
+        dim, n_heads, n_layers, dropout: of the decoder, as in `mag2.grading.PromptGuidedGrading`.
+        provenance: origin of the texts; by default the one that they carry.
+
+    Raises:
+        ValueError: the texts are no matrix of finite numbers.
     """
 
     def __init__(
@@ -54,29 +57,38 @@ class TokenGrading(nn.Module):
         accept_former_keys(self, {"texts": "owned_texts.texts", "project_texts": "owned_texts.projection"})  # 0.1
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Grade the tokens."""
+        """Return the score (B,) in [0, 1] of tokens (B, L, c)."""
         queries = self.owned_texts()
         grades = self.decoder(queries.expand(tokens.shape[0], *queries.shape), self.project_tokens(tokens))
         return self.head(grades)[0]
 
     @property
     def config(self) -> dict[str, Any]:
-        """What builds it again, for JSON."""
+        """The arguments that build this module again, as plain values for JSON."""
         return {**self.sizes, "owned_texts": self.owned_texts.description}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "TokenGrading":
-        """To load weights and texts into."""
+        """Build the module that `config` describes, with texts of zeros; load its state afterwards."""
         sizes = dict(config)
         grades, provenance = ProjectedTexts.blank(sizes.pop("owned_texts"))
         return cls(grades=grades, provenance=provenance, **sizes)
 
 
 class ScorePlug(Plug):
-    """Grades the features (B, c, L) that come out of a module, and mixes that score into the score of the model.
+    """A plug that scores the output (B, c, L) of a submodule, and mixes this second score into the model's score.
 
-    The score of the model is its output, or the entry "score" of a dict, or the first of a tuple. The plug lives in
-    the model; `at` is the path of the module whose features it grades.
+    The model's score is its output, or the entry "score" of an output that is a dict, or the first entry of a tuple or
+    list. The new score is ``(1 - w) * own + w * second`` with the learned ``guide.w``; in evaluation it is clamped to
+    [0, 1].
+
+    Args:
+        at: path of the submodule whose output is scored.
+        guide: maps tokens (B, L, c) to scores (B,) and has a parameter `w`, as `TokenGrading` does.
+
+    Raises:
+        ValueError: the model has no such path; or, when it is called, its output is a dict without "score".
+        RuntimeError: when the model is called: the submodule did not run, or was replaced after attaching.
     """
 
     def __init__(self, at: str, guide: nn.Module):
@@ -85,38 +97,38 @@ class ScorePlug(Plug):
 
     @property
     def key(self) -> str:
-        """Its name in the model."""
+        """Name of the plug in the model."""
         return "score"
 
     @property
     def how(self) -> str:
-        """A second score."""
+        """How it enters, in words: "mixed into the score"."""
         return "mixed into the score"
 
     def home(self, model: nn.Module) -> nn.Module:
-        """The model."""
+        """The module that the plug is registered in: the model itself."""
         return model
 
     def check(self, model: nn.Module) -> None:
-        """Is the path there?"""
+        """Raise a ValueError where the model has no submodule at `at`."""
         submodule(model, self.at)
 
     def hooks(self) -> list[Hook]:
-        """Behind the model."""
+        """One hook, which runs after the model."""
         return [Hook(self.key, ScorePlug.on_output)]
 
     def enter(self, home: nn.Module, root: nn.Module) -> None:
-        """Have the module keep its features until the model is done."""
+        """Register a hook on the submodule that keeps its output until the model has run."""
         submodule(root, self.at).register_forward_hook(Kept())
 
     def leave(self, home: nn.Module, root: nn.Module) -> None:
-        """Undo that, where the module is still there."""
+        """Remove that hook, if the submodule still exists."""
         part = paths(root).get(self.at)
         if part is not None:
             unhook(part, lambda hook: isinstance(hook, Kept))
 
     def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        """Grade the kept features, and mix the scores."""
+        """Score the kept features and return the model's output with the mixed score."""
         part = submodule(home, self.at)
         kept = next((hook for hook in part._forward_hooks.values() if isinstance(hook, Kept)), None)
         features = None if kept is None else kept.taken(part)
@@ -175,17 +187,19 @@ def with_texts(
     n_layers: int = 3,
     dropout: float = 0.3,
 ) -> nn.Module:
-    """The "+Texts" of Table 4: PAMFN has no queries, so the audio-visual grade texts give a second score.
+    """Add a second score from the audio-visual grade texts: "+Texts" in Table 4, for a model without queries.
 
-    They decode the fused tokens of stage 1 as in DPG, and the score is ``(1 - w) * own + w * theirs``, w learned from
-    0.5. The paper does not say how it put texts into PAMFN; this is our reading. The model is changed in place and
-    returned; `mag2.detach` undoes it.
+    The 2N texts are the queries of a decoder over the output of `stage1`, as in DPG. The score becomes
+    ``(1 - w) * own + w * second``; w is learned and starts at 0.5. The paper does not say how it put texts into PAMFN;
+    this is our choice. The model is changed in place and returned; `mag2.detach` undoes it.
 
     Args:
-        dim, n_heads, n_layers, dropout: of the decoder, as in `PromptGuidedGrading`.
+        model: a PAMFN, or a model with its submodules `stage1` and `fc`.
+        texts: whose audio-visual grade texts are used.
+        dim, n_heads, n_layers, dropout: of the decoder, with the defaults of `mag2.grading.PromptGuidedGrading`.
 
     Raises:
-        ValueError: the model has no `stage1`, or texts grade there already.
+        ValueError: the model has no `stage1` or no `fc.1`, or texts are attached there already.
     """
     width = int(submodule(model, "fc.1").in_channels)  # type: ignore[arg-type]
     sizes: dict[str, Any] = {"dim": dim, "n_heads": n_heads, "n_layers": n_layers, "dropout": dropout}
@@ -200,19 +214,24 @@ def with_mag2(
     control: str | None = None,
     start: str = "residual",
 ) -> nn.Module:
-    """The "+MAG2" of Table 4: guidance after the embedding of every branch, (B, d, T).
+    """Guide the embedded clips (B, d, T) of every branch by the action texts: "+MAG2" in Table 4.
 
-    Video and flow get the visual texts, audio the music texts. In the fusion stage PAMFN detaches the features of video
-    and flow, so that guides there train only while their branches do: attach before the branches are trained. A model
-    that is in its fusion stage already gets a warning. The model is changed in place and returned; `mag2.detach`
-    undoes it.
+    The guides of video and flow have the visual texts, the guide of audio has the audio texts. In its fusion stage
+    PAMFN detaches the features of video and flow, so their guides train only while the branches train. Attach before
+    the branches are trained; for a model that is in its fusion stage already, a warning is given. The model is changed
+    in place and returned; `mag2.detach` undoes it. The paper does not say where it put MAG2 in PAMFN; this is our
+    choice.
 
     Args:
-        control: what to remove from every guide, for comparison (`ActionGraphGuidance`).
-        start: how the guides enter, as in `mag2.attach`.
+        model: a PAMFN, or a model with its submodules `model_r`, `model_f` and `model_a`.
+        texts: whose visual and audio action texts guide.
+        dropout: of the guides; 0.3 (released training command).
+        control: what to remove from every guide, for comparison, as in `ActionGraphGuidance`.
+        start: how the output of the guides enters the model, as in `mag2.attach`.
 
     Raises:
-        ValueError: the model lacks one of the branches, or is guided there already; an unknown control or start.
+        ValueError: the model lacks one of the branches, or a guide is attached there already; an unknown control or
+            start.
     """
     texts_of = {"model_r": texts.visual, "model_f": texts.visual, "model_a": texts.audio}
     guides = []

@@ -1,4 +1,4 @@
-"""Texts and MAG2 in QTD, and in any model with its places: `query_embed` and `decoder`."""
+"""Texts and MAG2 in QTD, and in any model that has submodules `query_embed` and `decoder`."""
 
 from torch import nn
 
@@ -19,12 +19,18 @@ PLAIN_QUERIES = {
 
 
 def with_texts(model: nn.Module, texts: TextFeatures) -> nn.Module:
-    """The "+Texts" of Table 4: the N projected grade texts replace the queries, without positions.
+    """Replace the queries of a model by the N projected grade texts: "+Texts" in Table 4.
 
-    The model is changed in place and returned; `mag2.detach` undoes it.
+    The queries then get no positional code, because grades have no order in time. The model is changed in place and
+    returned; `mag2.detach` undoes it. The paper does not say how it put texts into this model; this is our choice.
+
+    Args:
+        model: has an `nn.Embedding` at `query_embed`.
+        texts: whose N visual grade texts become the queries.
 
     Raises:
-        ValueError: the model has no `query_embed`, or texts sit there already.
+        ValueError: the model has no `query_embed`, or no plain `nn.Embedding` there; or texts are attached there
+            already.
     """
     return replace_queries(model, texts, at="query_embed", as_many=False, settings=PLAIN_QUERIES)
 
@@ -36,16 +42,21 @@ def with_mag2(
     control: str | None = None,
     start: str = "residual",
 ) -> nn.Module:
-    """The "+MAG2" of Table 4: the visual action texts guide the clips that the decoder reads as its memory, (T, B, d).
+    """Guide the memory (T, B, d) of a model's decoder by the visual action texts: "+MAG2" in Table 4.
 
-    The model is changed in place and returned; `mag2.detach` undoes it.
+    The memory is the decoder's second argument. The model is changed in place and returned; `mag2.detach` undoes it.
+    The paper does not say where it put MAG2 in this model; this is our choice.
 
     Args:
-        control: what to remove from the guide, for comparison (`ActionGraphGuidance`).
-        start: how the guide enters, as in `mag2.attach`.
+        model: has an `nn.Embedding` of width d at `query_embed`, and a module `decoder`.
+        texts: whose visual action texts guide.
+        dropout: of the guide; 0.3 (released training command).
+        control: what to remove from the guide, for comparison, as in `ActionGraphGuidance`.
+        start: how the guide's output enters the model, as in `mag2.attach`.
 
     Raises:
-        ValueError: the model has no `decoder`, or is guided there already; an unknown control or start.
+        ValueError: the model has no `decoder` or no `nn.Embedding` at `query_embed`; a guide is attached there already;
+            an unknown control or start.
     """
     guide = ActionGraphGuidance(query_width(model, "query_embed"), texts.visual, dropout=dropout, control=control)
     return attach(model, guide, at="decoder", side="input", item=1, layout="tbd", start=start)

@@ -1,4 +1,4 @@
-"""Grade texts in the place of learnable queries: what "+Texts" means for models that decode from an embedding."""
+"""Grade texts in the place of learnable queries: "+Texts" for models whose queries are an `nn.Embedding`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,12 +38,14 @@ class _TextEmbedding(nn.Embedding):
 
 
 class QueryPlug(Plug):
-    """Projected texts instead of the table of the `nn.Embedding` at a path.
+    """A plug that replaces the table of the `nn.Embedding` at a path by projected texts.
 
     Args:
-        at: the path. guide: a `ProjectedTexts`.
-        settings: attributes of the model, where it has them as plain values, and their values while the texts are
-            there; a dict of values maps what an attribute is to what it becomes, and leaves others.
+        at: the path.
+        guide: a `ProjectedTexts`.
+        settings: attributes of the model and the values that they have while the texts are attached. A value that is a
+            dict maps present values to new ones; other present values stay. Attributes that the model does not have
+            are left out.
     """
 
     def __init__(self, at: str, guide: nn.Module, settings: Mapping[str, Any] | None = None):
@@ -54,29 +56,29 @@ class QueryPlug(Plug):
 
     @property
     def key(self) -> str:
-        """Its name in the embedding."""
+        """Name of the plug in the embedding."""
         return "queries"
 
     @property
     def how(self) -> str:
-        """Instead of the table."""
+        """How it enters, in words."""
         return "replace"
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings."""
+        """The settings, as plain values for JSON."""
         return {"settings": self.settings}
 
     def check(self, model: nn.Module) -> None:
-        """Is there an embedding, and is its place free?"""
+        """Raise a ValueError where there is no `nn.Embedding` at the path, or texts are attached there already."""
         _embedding(model, self.at)
 
     def hooks(self) -> list[Hook]:
-        """None: the table is read, and not called."""
+        """No hooks: models read the weight of the embedding and do not call it."""
         return []
 
     def enter(self, home: nn.Module, root: nn.Module) -> None:
-        """Have the texts read in place of the table, and freeze it: DDP must see no parameter without a gradient."""
+        """Let reads of the table return the texts, and freeze it: in DDP every trainable parameter needs a gradient."""
         table: Any = home
         self.required_grad = table.weight.requires_grad
         table.weight.requires_grad_(False)
@@ -91,19 +93,19 @@ class QueryPlug(Plug):
         self.switched(root)
 
     def setting(self, name: str, own: Any) -> Any:
-        """The value of an attribute of the model while the texts are there, where its own is `own`."""
+        """Return the value of an attribute of the model while the texts are attached; `own` is its own value."""
         value = self.settings[name]
         return value.get(own, own) if isinstance(value, dict) else value
 
     def switched(self, root: nn.Module) -> None:
-        """The settings go with the texts."""
+        """Apply the settings where the plug is enabled, and the model's own values where it is disabled."""
         for name, own in self.before.items():
             now = self.setting(name, own) if self.enabled else own
             if getattr(root, name) != now:
                 setattr(root, name, now)
 
     def leave(self, home: nn.Module, root: nn.Module) -> None:
-        """Give the table and the settings back."""
+        """Restore the table and the settings."""
         table: Any = home
         table.__class__ = nn.Embedding
         table.weight.requires_grad_(self.required_grad)
@@ -111,7 +113,7 @@ class QueryPlug(Plug):
 
 
 class Settings(OutsideHook):
-    """A hook before a model that gives it the settings of a plug, or its own where the plug is disabled or gone."""
+    """A hook before a model that sets the settings of a plug, or the model's own where the plug is disabled or gone."""
 
     def __init__(self, plug: QueryPlug):
         self.plug = plug
@@ -150,14 +152,19 @@ def replace_queries(
     as_many: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Replace the embedding at a path by the projected grade texts.
+    """Replace the `nn.Embedding` at a path by projected grade texts; the model is changed in place and returned.
 
     Args:
-        as_many: as many grades as the embedding has rows; otherwise all grades of the texts.
-        settings: attributes of the model and their values meanwhile (no positional code on the queries, for example).
+        model: the model.
+        texts: whose visual grade texts are used.
+        at: the path of the embedding.
+        as_many: True uses as many grades as the embedding has rows, False all grades of the texts.
+        settings: attributes of the model and the values that they have while the texts are attached, as in `QueryPlug`;
+            for example no positional code on the queries.
 
     Raises:
-        ValueError: no such path, no `nn.Embedding` there, taken already, or the texts lack these grades.
+        ValueError: no such path, no plain `nn.Embedding` there, texts are attached there already, or the texts have no
+            words for this number of grades.
     """
     n_rows, dim = _embedding(model, at).weight.shape
     grades = texts.with_grades(n_rows).grades if as_many else texts.grades
@@ -165,7 +172,11 @@ def replace_queries(
 
 
 def query_width(model: nn.Module, at: str) -> int:
-    """The width of the embedding at a path, which is the width of the model around it."""
+    """Return the width of the `nn.Embedding` at a path, which is the width of the model around it.
+
+    Raises:
+        ValueError: no such path, or no `nn.Embedding` there.
+    """
     table = submodule(model, at)
     if not isinstance(table, nn.Embedding):
         raise ValueError(f"{at!r} is a {type(table).__name__}; the width is read off an nn.Embedding there")

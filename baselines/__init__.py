@@ -1,4 +1,4 @@
-"""The models of the field, as their papers describe them; `released=True` for what their released code does."""
+"""The models of the field, as their papers describe them; with `released=True` they behave as their released code."""
 
 from mag2.baselines.cofinal import CoFInAl
 from mag2.baselines.gdlt import GDLT

@@ -30,24 +30,24 @@ CoarseWeights = int | Sequence[Sequence[float]]
 
 
 class CoFInAl(GradeDecoder):
-    """Score in two steps: a coarse score from the decoded grades, then one of 100 fine classes below it.
+    """Score in two steps: a coarse score from the decoded grades, refined by one of 100 fine classes.
 
-    The trunk is GDLT's. The shares s_n of the four grades, read by one regressor, give a coarse score
-    ``sum_n W_n s_n``; the shares read by a second one, with other W_n, give the reversed coarse score, which should
-    be 1 minus the first. In the fine head the grades attend to each other and are mapped to a unit vector; its class
-    is the nearest of the 100 vectors of a fixed equiangular tight frame. Then
+    Projection, encoder and decoder are GDLT's. One regressor gives shares s_n of the four grades, and the coarse score
+    ``sum_n W_n s_n``; a second one, with other W_n, gives the reversed coarse score, whose target is 1 minus that of
+    the first. In the fine head the grades attend to each other and are mapped to a unit vector; its class is the
+    nearest of the 100 vectors of a fixed equiangular tight frame. Then
     ``score = (coarse + 1 - coarse_reversed) / 2 + fine_class / 10000``, or ``coarse + fine_class / 10000``
     without the reversed branch.
 
     Shapes:
-        visual (B, T, in_dim); audio and flow are taken, as every model takes them, and not read. Returns
+        visual (B, T, in_dim); audio and flow are accepted, as by every model, and not used. Returns a dict:
 
-        - score (B,): on the label scale [0, 1];
+        - score (B,): in evaluation clamped to [0, 1], except with `released`;
         - grades (B, 4, dim): decoded grades, worst first;
-        - coarse (B,): should be the label in steps of 1/100; not bounded by [0, 1], as some W_n are negative;
-        - coarse_reversed (B,): should be 1 - coarse; only with the reversed branch;
+        - coarse (B,): its target is the label in steps of 1/100; it can leave [0, 1], because some W_n are negative;
+        - coarse_reversed (B,): its target is 1 minus that of coarse; only with the reversed branch;
         - fine (B, 100): unit vector, to be compared with the columns of ``etf_vec1``;
-        - fine_class (B,): integer, the column it is nearest to.
+        - fine_class (B,): integer, the column that is nearest to it.
 
     Args:
         in_dim: width of a clip; 1024, as released.
@@ -64,15 +64,16 @@ class CoFInAl(GradeDecoder):
         loss_align: how the triplet loss names its classes, as released: 0 and 1 by grade (the same loss), 2
             gives every decoded grade of every video a class of its own.
         alpha, margin: weight and margin of the triplet loss; 1 and 1, as released.
-        etf_seed: seed of the equiangular frame, a buffer that travels with the weights.
-        released: True gives the behaviour of the released code, which departs from the above in four places.
-            Its attention over grades runs across the videos of the batch instead; with one video, as the
-            authors test, it has one weight, which is 1. One arg-max is taken over batch x classes, and its index,
-            up to 100 B - 1, is ``fine_class`` of every video. Evaluation scores are not kept within [0, 1].
-            Labels lose a fine class to the rounding of float32: 0.0007 is class 6.
+        etf_seed: seed of the equiangular frame, which is a buffer and saved with the weights.
+        released: True gives the behaviour of the released code, which differs from the above in four places.
+            Its attention over grades runs across the videos of the batch; with one video, as the authors test, it has
+            one weight, which is 1. One arg-max is taken over batch x classes, and its index, up to 100 B - 1, is
+            ``fine_class`` of every video. Scores are not clamped to [0, 1] in evaluation. Rounding in float32 puts
+            some labels into the fine class below theirs: 0.0007 is class 6.
 
     Raises:
-        ValueError: dim does not divide into the heads, or a setting is not one of the released ones.
+        ValueError: dim is no multiple of n_heads or of 4, `loss_align` is not 0, 1 or 2, or `coarse_weights` is neither
+            3, 2 nor two lists of four numbers.
     """
 
     etf_vec1: Tensor
@@ -133,10 +134,10 @@ class CoFInAl(GradeDecoder):
         self.released = released
 
     def forward(self, visual: Tensor, audio: Tensor | None = None, flow: Tensor | None = None) -> dict[str, Tensor]:
-        """Score a batch of videos; see the class for the entries.
+        """Score a batch of videos (B, T, in_dim); see the class for the returned dict.
 
         Raises:
-            ValueError: visual is not (B, T, in_dim), or has no clip.
+            ValueError: visual is not (B, T, in_dim), or has no clip, or in training one clip in all.
         """
         grades = self.decode(visual)
         output = {"grades": grades, "coarse": _read(grades, self.regressor, self.coarse_values)}
@@ -148,9 +149,9 @@ class CoFInAl(GradeDecoder):
         return output
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The training objective, as released: it reaches both coarse heads, the fine head and the trunk.
+        """Compute the training loss, as released.
 
-        Terms: ``coarse`` and ``coarse_reversed`` (squared error), ``fine`` (mean absolute distance to the
+        It returns a dict: ``coarse`` and ``coarse_reversed`` (squared error), ``fine`` (mean absolute distance to the
         vector of the fine class), ``triplet`` (times alpha), and their sum ``total``.
 
         Shapes:
@@ -172,7 +173,7 @@ class CoFInAl(GradeDecoder):
         return {"total": torch.stack(list(terms.values())).sum(), **terms}
 
     def targets(self, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (B,) in [0, 1] to coarse scores (B,) in steps of 1/100 and fine classes (B,), 0..99.
+        """Split labels (B,) in [0, 1] into coarse scores (B,) in steps of 1/100 and fine classes (B,), 0..99.
 
         0.1234 becomes 0.12 and class 34; 1 becomes 1 and class 0.
         """
@@ -224,21 +225,22 @@ class CoFInAl(GradeDecoder):
         n_decoder: int | None = None,
         n_query: int | None = None,
     ) -> "CoFInAl":
-        """The model of a released checkpoint, with ``released=True`` and in evaluation mode.
+        """Load a checkpoint of the authors, with ``released=True`` and in evaluation mode.
 
-        Checkpoints of both released classes are taken: without a ``regressor_revert`` it is ``cofinal_2``.
+        Checkpoints of both released classes are accepted: without a ``regressor_revert`` it is ``cofinal_2``.
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_head, activate_regular_restrictions: must be given where they are not 1 and 3, as no weight
-                shows them; the second is `coarse_weights`.
-            dropout, alpha, margin, loss_align: they matter only for further training.
-            etf_head: True; the fine head without a frame is not known to us.
-            in_dim, hidden_dim, n_encoder, n_decoder, n_query: taken, since released configurations hold them,
-                and not used: the weights show them.
+            n_head, activate_regular_restrictions: must be given where they are not 1 and 3, because the weights do not
+                show them; the second is `coarse_weights`.
+            dropout, alpha, margin, loss_align: used in further training alone.
+            etf_head: must be True; the fine head without a frame is not implemented.
+            in_dim, hidden_dim, n_encoder, n_decoder, n_query: accepted, because released configurations have them, and
+                ignored: the shapes of the weights give them.
 
         Raises:
-            ValueError: a key is missing, unexpected or of another shape, or a setting is not a known one.
+            ValueError: a key is missing, unexpected or of another shape, `etf_head` is False, or another setting is
+                refused by the constructor.
         """
         if not etf_head:
             raise ValueError("etf_head is False; only the fine head with an equiangular frame is built")

@@ -13,16 +13,16 @@ from mag2.nn.triplet import grade_triplet
 
 
 class GDLT(GradeDecoder):
-    """Decode how much of each grade a video shows, and average the grades' values by it.
+    """Score a video by the mean value of its grades, weighted by how much of each grade it shows.
 
-    Clips are projected and encoded; from them N learnable prototypes, as queries, decode one vector g_n per grade; then
-    ``s_n = sigmoid(w_n . g_n + b_n)``, normalised to sum 1, and ``score = sum_n W_n s_n`` with
-    ``W_n = (n - 1) / (N - 1)``.
+    Clips are projected and encoded. N learnable prototypes are the queries of a decoder, which gives one vector g_n for
+    each grade, n = 1..N. Then ``s_n = sigmoid(w_n . g_n + b_n)``, normalised to sum 1, and ``score = sum_n W_n s_n``
+    with ``W_n = (n - 1) / (N - 1)``.
 
     Shapes:
-        visual (B, T, in_dim); audio and flow are taken, as every model takes them, and not read. Returns
+        visual (B, T, in_dim); audio and flow are accepted, as by every model, and not used. Returns a dict:
 
-        - score (B,): on the label scale [0, 1];
+        - score (B,): in [0, 1];
         - grades (B, N, dim): decoded grades, worst first;
         - weights (B, N): the normalised s_n.
 
@@ -34,8 +34,8 @@ class GDLT(GradeDecoder):
         n_grades: prototypes N; 4, as released.
         dropout: in the transformer's layers; 0.3, the recipe that the MLAVL paper trains with.
         alpha, margin: weight and margin of the triplet loss; 1 and 1, as released.
-        released: make the values W_n in float32 where the model is float64, as the released code does. Nothing else,
-            because the released code does what its paper says.
+        released: True computes the values W_n in float32 even in a float64 model, as the released code does. There is
+            no other difference, because the released code does what its paper describes.
 
     Raises:
         ValueError: dim does not divide into n_heads, or there are fewer than two grades.
@@ -73,10 +73,10 @@ class GDLT(GradeDecoder):
         self.released = released
 
     def forward(self, visual: Tensor, audio: Tensor | None = None, flow: Tensor | None = None) -> dict[str, Tensor]:
-        """Score a batch of videos; see the class for the entries.
+        """Score a batch of videos (B, T, in_dim); see the class for the returned dict.
 
         Raises:
-            ValueError: visual is not (B, T, in_dim), or has no clip.
+            ValueError: visual is not (B, T, in_dim), or has no clip, or in training one clip in all.
         """
         grades = self.decode(visual)
         weights = grade_shares(grades, self.regressor)
@@ -88,7 +88,7 @@ class GDLT(GradeDecoder):
         return {"score": score, "grades": grades, "weights": weights}
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The training objective: ``mse``, ``triplet`` (times alpha) and their sum ``total``.
+        """Compute the training loss: a dict of ``mse``, ``triplet`` (times alpha) and their sum ``total``.
 
         Shapes:
             output as forward returned it, label (B,) in [0, 1]; every term is a scalar.
@@ -116,14 +116,14 @@ class GDLT(GradeDecoder):
         n_decoder: int | None = None,
         n_query: int | None = None,
     ) -> "GDLT":
-        """The model of a released checkpoint, with ``released=True`` and in evaluation mode.
+        """Load a checkpoint of the authors, with ``released=True`` and in evaluation mode.
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_head: must be given where it is not 1: no weight shows it.
-            dropout, alpha, margin: they matter only for further training.
-            in_dim, hidden_dim, n_encoder, n_decoder, n_query: taken, since released configurations hold them,
-                and not used: the weights show them.
+            n_head: must be given where it is not 1, because the weights do not show it.
+            dropout, alpha, margin: used in further training alone.
+            in_dim, hidden_dim, n_encoder, n_decoder, n_query: accepted, because released configurations have them, and
+                ignored: the shapes of the weights give them.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape.

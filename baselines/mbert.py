@@ -22,7 +22,7 @@ STREAMS = ("visual", "audio")
 
 
 class Embedding(nn.Module):
-    """Clips of one modality to tokens: projected, normed, after a summary token, with positions, normed again.
+    """Turn clips of one modality into tokens: project, normalise, prepend a summary token, add positions, normalise.
 
     Shapes: (B, T, in_dim) -> (B, 1 + T, d), summary first.
     """
@@ -37,31 +37,31 @@ class Embedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Embed."""
+        """Return tokens (B, 1 + T, d) of clips (B, T, in_dim)."""
         projected = self.project_norm(self.project(clips))
         tokens = torch.cat([self.summary.expand(len(clips), 1, -1), projected], dim=1)
         return self.dropout(self.norm(tokens + self.positions[: tokens.shape[1]]))
 
 
 class MBertLate(Pretrained):
-    """Two streams of one BERT, one for video and one for audio, that meet at the score alone.
+    """Encode video and audio in two streams of one BERT, and score from the summary tokens of both.
 
     Each modality's clips are embedded after a summary token of their own (`Embedding`). Then `n_layers` post-norm
-    BERT layers encode them. All layers and both modalities share one layer's weights, up to the factors: every matrix
-    is ``x -> U Q_m (V_m x / |V_m x|) + b``, where V_m and the orthogonal Q_m are the modality's own (`FactorisedMap`).
+    BERT layers encode them. All layers and both modalities share the weights of one layer except for factors: every
+    matrix is ``x -> U Q_m (V_m x / |V_m x|) + b``, where each modality m has its own V_m and orthogonal Q_m
+    (`FactorisedMap`).
 
-    The trunk, up to the encoded tokens, equals the released code number for number. The head and the loss are ours,
-    since no source says how the comparison of figure skating scores (Table 6) made a score of it: a sigmoid of a
-    linear map of the two summary tokens, and its squared error. So is training for the score from scratch, where the
-    paper pre-trains on unlabelled video.
+    Up to the encoded tokens the model equals the released code number for number. No source says how the comparison of
+    figure skating scores (Table 6) computed a score from them. Our choice: a sigmoid of a linear map of the two summary
+    tokens, trained from scratch by its squared error. (The paper pre-trains on unlabelled video.)
 
     With ``fusion="mid"`` `n_joint` further layers encode the tokens of both modalities together, as a third stream
-    of the same layer with factors of its own; an embedding of the modality is added to the tokens before, and they are
-    normed. That the joint stream shares U is the paper's; what is added and normed before it is our reading.
+    of the same layer with factors of its own. Before that an embedding of the modality is added to the tokens, and they
+    are normalised. That the joint stream shares U is from the paper; the addition and the norm are our choice.
 
     Shapes:
         visual (B, T, visual_dim), audio (B, T, audio_dim), 1 <= T <= max_len; flow is accepted and not used.
-        clip_mask (B, T), True where a clip is real: no token attends to another. Returns
+        clip_mask (B, T), True where a clip is real; no token attends to the others. Returns a dict:
 
         - score (B,): in [0, 1];
         - visual_tokens, audio_tokens (B, 1 + T, d): the encoded tokens, summary first.
@@ -73,15 +73,15 @@ class MBertLate(Pretrained):
         n_layers: layers of each modality; 6 (released).
         feed_forward: hidden width of the feed-forward part; 4 dim, 3072 (released).
         rank: r of every matrix; 128 (released), or dim where that is less.
-        max_len: clips that there are positions for; 512, our choice.
-        dropout: on the embedded tokens, and on what a layer adds to them; 0.1 (released).
+        max_len: largest number of clips, for which there are positions; 512, our choice.
+        dropout: on the embedded tokens and on the output of each part of a layer; 0.1 (released).
         attention_dropout: on the attention weights; 0.1 (released).
         fusion: "late" (released), or "mid".
         n_joint: joint layers of "mid"; 6 (paper).
 
     Raises:
-        ValueError: no audio; clips of another shape, or too many; audio and visual of different length; a size that
-            cannot be built; an unknown fusion.
+        ValueError: in the constructor: a size below 1, dim no multiple of n_heads, or an unknown fusion. In `forward`:
+            no audio; clips or mask of another shape; more than `max_len` clips; audio and visual of different length.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class MBertLate(Pretrained):
         *,
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Score a batch of videos; see the class for the entries."""
+        """Score a batch of videos; see the class for shapes and the returned dict."""
         visual, audio = sight_and_sound(self, visual, audio, clip_mask)
         if visual.shape[1] > self.max_len:
             raise ValueError(f"MBertLate got {visual.shape[1]} clips and knows {self.max_len} places; give max_len")
@@ -147,7 +147,9 @@ class MBertLate(Pretrained):
         return {"score": score, "visual_tokens": tokens[0], "audio_tokens": tokens[1]}
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score (ours), ``mse``, which is all of ``total``.
+        """Compute the squared error of the score (our choice): ``mse``, equal to ``total``.
+
+        `output` is what `forward` returned, `label` (B,) in [0, 1].
 
         Raises:
             ValueError: label is not (B,).
@@ -173,16 +175,17 @@ class MBertLate(Pretrained):
         attention_dropout: float = 0.1,
         **sizes: Any,
     ) -> "MBertLate":
-        """The trunk of a released `AVBert` with late fusion, in evaluation mode, below a fresh head.
+        """Load the layers of a released `AVBert` with late fusion, in evaluation mode; the head is newly initialised.
 
-        The trunk's keys are loaded. Others, as those of the convolutional networks before it, are left out with a
-        warning that names them.
+        Keys of other parts, such as the convolutional networks before the layers, are left out with a warning that
+        names them.
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``.
-            n_heads, n_layers: must be given where they are not 12 and 6: the weights are shared and do not show them.
-            dropout, attention_dropout: they matter only for further training.
-            sizes: dim, feed_forward, rank, visual_dim, audio_dim; accepted and ignored, as the weights show them.
+            n_heads, n_layers: must be given where they are not 12 and 6, because the weights do not show them.
+            dropout, attention_dropout: used in further training alone.
+            sizes: dim, feed_forward, rank, visual_dim, audio_dim; accepted and ignored: the shapes of the weights give
+                them.
 
         Raises:
             ValueError: a key is missing or of another shape, or the checkpoint is of another fusion.

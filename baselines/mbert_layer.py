@@ -1,4 +1,4 @@
-"""The layer of M-BERT: its matrices are factors, some shared, some of one stream, with an orthogonal one between."""
+"""The layer of M-BERT: its matrices are products of factors, some shared by the streams, some of one stream."""
 
 from typing import Any
 

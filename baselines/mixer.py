@@ -73,51 +73,53 @@ class Head(nn.Module):
 
 
 class SkatingMixer(Pretrained):
-    """Mix video, audio and memory by MLPs, clip after clip, forwards and backwards through the performance.
+    """Score a performance by MLPs that mix video, audio and a memory token, clip by clip in both directions.
 
     A clip is one audio token and K video tokens, audio first, mapped to width d by one shared linear layer. A step of
     the forward pass mixes [memory, the clip's 1 + K tokens, summary] by `depth` blocks, each an MLP along the tokens
-    and an MLP along the channels. The memory token goes on to the next clip; the summary token, through one more
+    and an MLP along the channels. The memory token is an input of the next clip; the summary token, after one more
     linear layer, is the output of the clip. The backward pass runs over the reversed performance with the same weights
     and the order [summary, tokens, memory]. A video's vector is the mean of its outputs of both passes; the score is
     one linear map of it.
 
-    By default ours departs from the released code in four places:
+    By default this model differs from the released code in four places:
 
     - A clip is real where both modalities are: both are cut to the shorter one before they are reversed. The released
-      code reverses each modality by itself, so that clips of different moments meet where lengths differ.
+      code reverses each modality by itself, so that it mixes clips of different times where lengths differ.
     - The backward outputs of a video are those of its real clips. The released code takes the *last* steps of the
       backward pass, as many as the video has clips: for a video that is shorter than the longest of its batch these
       are steps over padding, and its score depends on the other videos.
-    - Labels are expected in [0, 1], as everywhere in this library, and the score is kept within [0, 1] in evaluation.
-      In training it is the linear map as it is, since a clamped score has no gradient. The released code has raw
-      scores and labels.
+    - Labels are expected in [0, 1], as everywhere in this library, and the score is clamped to [0, 1] in evaluation.
+      In training it is not, because a clamped score has no gradient. The released code has raw scores and labels.
     - Where `audio_dim` is not `visual_dim`, audio has a linear layer of its own, ``linear_audio``. The released
       layer is shared, so it needs modalities of the same width.
 
-    Where all videos and both modalities have the same length and width, weights give the released scores, but for
-    the clamp. The dropout of the released code is 0; its LayerNorm ``layer_norm`` is never used, and frozen here.
+    Where all videos and both modalities have the same length and width, released weights give the released scores,
+    except for the clamp. The dropout of the released code is 0. Its LayerNorm ``layer_norm`` is never used; it is
+    frozen here.
 
     Shapes:
         visual (B, T, K, visual_dim), or (B, T, visual_dim) where K is 1; audio (B, T, audio_dim), any T from 1. flow
-        is accepted and not used. Videos that are shorter are padded at their end, with anything: lengths (B,), the
-        number of real clips, or (B, 2), that of visual and that of audio clips; or clip_mask (B, T), True where a clip
-        is real. With lengths of both, the tensors may differ in T. Returns
+        is accepted and not used. Shorter videos are padded at their end, with any values, and one of these is given:
+        lengths (B,), the number of real clips; lengths (B, 2), that of visual and that of audio clips; or clip_mask
+        (B, T), True where a clip is real. With lengths (B, 2) the tensors may differ in T. Returns a dict:
 
-        - score (B,): on the label scale [0, 1]; raw with `released`;
-        - features (B, d): the vector that the score is read from.
+        - score (B,): in evaluation in [0, 1]; raw with `released`;
+        - features (B, d): the vector that the score is a linear map of.
 
     Args:
         visual_dim, audio_dim: widths of a token; 768 and 768, TimeSformer and AST features (released).
-        video_tokens: K. 1, as our loaders average the crops of a clip; 15 in the released configuration.
+        video_tokens: K; 1 by default, because the loaders of this library average the views of a clip; 15 in the
+            released configuration.
         dim: model width d; 512 (released).
         depth: blocks of a step; 2 (released).
         dropout: after each layer of the MLPs; 0 (released).
-        released: the released behaviour where it departs from the above.
+        released: True gives the behaviour of the released code in these four places.
 
     Raises:
-        ValueError: no audio; clips of another shape; lengths or a mask that do not fit; a size below 1; `released`
-            with modalities of different width.
+        ValueError: in the constructor: a size below 1, or `released` with modalities of different width. In `forward`:
+            no audio; clips of another shape; both lengths and clip_mask; lengths or a mask of another shape or type;
+            lengths outside 1..T; a padded clip before a real one.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class SkatingMixer(Pretrained):
         lengths: Tensor | None = None,
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Score a batch of videos; see the class for the entries."""
+        """Score a batch of videos; see the class for shapes and the returned dict."""
         visual, audio = self._checked(visual, audio)
         each = _lengths(visual, audio, lengths, clip_mask)  # (B, 2)
         if lengths is not None or clip_mask is not None:
@@ -195,7 +197,9 @@ class SkatingMixer(Pretrained):
         return {"score": score, "features": features}
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score (released code), ``mse``, which is all of ``total``.
+        """Compute the squared error of the score (released code): ``mse``, equal to ``total``.
+
+        `output` is what `forward` returned, `label` (B,) in [0, 1].
 
         Raises:
             ValueError: label is not (B,).
@@ -258,7 +262,9 @@ class SkatingMixer(Pretrained):
 
     @classmethod
     def from_released(cls, state_dict: Mapping[str, Tensor]) -> "SkatingMixer":
-        """The released `scoring_head` of this state_dict: ``released=True``, in evaluation mode; sizes off the weights.
+        """Load the `scoring_head` of the authors, with ``released=True`` and in evaluation mode.
+
+        `state_dict` has their weights, with or without the prefix ``module.``; their shapes give the sizes.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape.

@@ -1,8 +1,8 @@
 """PAMFN (Zeng & Zheng, "Multimodal Action Quality Assessment", TIP 2024): three modalities, fused progressively.
 
-Three branches (`ModalityBranch`) are trained first. Then a mixed branch of three stages reads their features. Every
-stage decodes what is specific to a modality, and what its experts make of all three modalities, where a policy decides
-for each moment how many of the experts take part.
+Three branches (`ModalityBranch`) are trained first. Then a mixed branch of three stages fuses their features. Every
+stage decodes features that are specific to a modality, and features of experts over all three modalities; a policy
+selects for each moment how many experts are used.
 """
 
 from collections.abc import Mapping
@@ -29,41 +29,45 @@ _RELEASED = (
 
 
 class PAMFN(Pretrained):
-    """Progressive adaptive multimodal fusion of video, optical flow and audio.
+    """Score performances by progressive adaptive multimodal fusion of video, optical flow and audio.
 
-    Train `branches` first, each like a model; then call `start_fusion()` and train the whole. In the fusion stage the
-    visual and flow branches are frozen; the audio branch goes on learning in all its stages, its head does not
-    (released code).
+    Train the `branches` first, each as a model of its own; then call `start_fusion()` and train the whole model
+    (`mag2.training.train` does both). In the fusion stage the visual and flow branches are frozen; of the audio branch
+    all stages train, but not its head (released code).
 
-    Equal to the released code number for number: every intermediate tensor, the score, and training step by step.
+    With `released` it equals the released code number for number: every intermediate tensor, the score, and training
+    step by step.
 
     Shapes:
         visual (B, T, visual_dim), flow (B, T, flow_dim), audio (B, T, audio_dim), or (B, T, K, dim) with K crops;
-        T at least 4. Returns a dict of score (B,) in [0, 1]; tokens (B, T // 2, 3d), the fused tokens of stage 1;
-        logits_i and actions_i (B, K, T_i), i = 0, 1, 2: what the policy of a stage selected from, and its choice,
-        with T_i = T // 2, T // 4, 1. The output of `stage1`, (B, 3d, T // 2), is the tokens before they are
-        transposed: hook it to read or replace them.
+        T at least 4. Returns a dict:
+
+        - score (B,): in [0, 1];
+        - tokens (B, T // 2, 3d): the fused tokens of stage 1, which are the transposed output of `stage1`;
+        - logits_i, actions_i (B, K, T_i) for the stages i = 0, 1, 2, with T_i = T // 2, T // 4, 1 and K experts: the
+          logits of the policy, and its one-hot choice.
 
     Args:
         visual_dim, flow_dim, audio_dim: widths of the features; 1024, 1024 and 768 (released configurations).
-        dim: d, 256 (released). n_kinds: experts a stage, K, 6 (paper; 10 in the released configuration of RG).
+        dim: d, 256 (released).
+        n_kinds: number K of experts in each stage; 6 (paper; 10 in the released configuration of RG).
         ms_heads, cm_heads: heads of the modality-specific and the cross-modal attention; 1 and 1 (released).
-        fc_reduction: how much narrower the layer before the score is; 2 (released).
+        fc_reduction: the layer before the score has width d / fc_reduction; 2 (released).
         embedding_dropout, branch_dropout: at the end of each branch's embedding and before its own score; 0.3 and 0.5
             (released).
-        feature_dropout: on the branches' features, once for each level; 0.5 (released rate; its place is our reading,
-            as every file at hand has it at 0).
+        feature_dropout: on the branches' features, once for each level; 0.5 (released rate; its place is our choice,
+            because it is 0 in every file that we could compare with).
         attention_dropout: on the weights of both attentions; 0.1 (released).
         fc_dropout, head_dropout: of the mixed head, before its first layer and before its last; 0 and 0.5 (released).
         frozen_branches: the mode of the visual and flow branches in the fusion stage, while the model trains. "train"
-            (released): their dropout is on and the statistics of their BatchNorm follow the batches, though their
-            weights stay. "eval": they compute what they learned. The default, None, is "eval", our choice: a frozen
-            branch should not drift; with `released` it is "train".
-        released: draw the policy's Gumbel noise in evaluation too, where the default takes the arg-max, and mask
-            disabled experts by -1e9 (see `MomentAttention`).
+            (released): their dropout is on and the statistics of their BatchNorm change, though their weights do not.
+            "eval": nothing of them changes. None, the default, means "train" with `released`, else "eval" (our choice).
+        released: True draws the policy's Gumbel noise in evaluation too, where the default takes the arg-max; does not
+            keep its temperature at 0.1 or more; and masks disabled experts by -1e9 (see `MomentAttention`).
 
     Raises:
-        ValueError: a modality is missing or has another shape; an unknown mode.
+        ValueError: in the constructor: an unknown `frozen_branches`. In `forward`: a modality is missing or has another
+            shape, the modalities differ in length, or fewer than 4 clips.
     """
 
     def __init__(
@@ -122,13 +126,13 @@ class PAMFN(Pretrained):
 
     @property
     def branches(self) -> dict[str, ModalityBranch]:
-        """The modality branches, to be trained first, each called like a model."""
+        """The branches by modality, to be trained first; each is called as the model is."""
         return {"visual": self.model_r, "flow": self.model_f, "audio": self.model_a}
 
     def forward(
         self, visual: Tensor | None = None, audio: Tensor | None = None, flow: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Score by all three modalities."""
+        """Score a batch of videos from all three modalities; see the class for shapes and the returned dict."""
         levels = self._levels({"visual": visual, "audio": audio, "flow": flow})
         moments = levels[1].shape[-1]
         mixed = self.c[None, :, None].expand(levels[0].shape[0], -1, moments)
@@ -159,9 +163,11 @@ class PAMFN(Pretrained):
         return [self.feature_dropout(torch.stack(level, dim=1)) for level in zip(*features.values(), strict=True)]
 
     def choose(self, logits: Tensor) -> Tensor:
-        """One-hot choice among the kinds (B, K, T): drawn, straight-through, in training; the arg-max in evaluation.
+        """Return the one-hot choice (B, K, T) for logits (B, K, T) of the policy.
 
-        Override it to fix the draw.
+        In training it is drawn with Gumbel noise, with a straight-through gradient and a temperature of 0.1 or more. In
+        evaluation it is the arg-max. With `released` it is drawn in both, at the learned temperature. Override this
+        method to fix the draw.
         """
         if self.released:
             return F.gumbel_softmax(logits, tau=self.tau, hard=True, dim=1)  # type: ignore[arg-type]
@@ -170,7 +176,9 @@ class PAMFN(Pretrained):
         return F.one_hot(logits.argmax(dim=1), logits.shape[1]).transpose(1, 2).to(logits.dtype)
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score (released code).
+        """Compute the squared error of the score (released code): ``mse``, equal to ``total``.
+
+        `output` is what `forward` returned, `label` (B,) in [0, 1].
 
         Raises:
             ValueError: label is not (B,).
@@ -198,7 +206,7 @@ class PAMFN(Pretrained):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "PAMFN":
-        """Training mode; in the fusion stage the frozen branches take the mode of `frozen_branches`."""
+        """Set training or evaluation mode; in the fusion stage frozen branches get the mode of `frozen_branches`."""
         super().train(mode)
         if self.fusing and self.frozen_branches == "eval":
             for part in (self.model_r, self.model_f):
@@ -207,12 +215,15 @@ class PAMFN(Pretrained):
 
     @classmethod
     def from_released(cls, state_dict: Mapping[str, Tensor], **args: Any) -> "PAMFN":
-        """The released `PAMFN`: `ms_heads`, `cm_heads`, `feat_drop`, `fc_drop` by their names, sizes off the weights.
+        """Load the `PAMFN` of the authors, with ``released=True`` and in evaluation mode.
 
-        Its other arguments (model_dim, fc_r, K, the names of its dataset and checkpoints) are ignored.
+        Further training equals the authors', with or without `start_fusion()`: parameters that get no gradient in their
+        script get none here.
 
-        Training it further, after `start_fusion()` or without, is training as the authors do: whatever their script
-        leaves without gradient has none here.
+        Args:
+            state_dict: the authors' weights, with or without the prefix ``module.``; their shapes give the sizes.
+            args: `ms_heads`, `cm_heads`, `feat_drop` and `fc_drop`, by the authors' names; the other
+                arguments of their class are ignored.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape. TypeError: an argument of another name.

@@ -36,23 +36,23 @@ class Stage(nn.Module):
 
 
 class ModalityBranch(Pretrained):
-    """Embedding, three stages, and a score of its own, to be trained before the branches are fused.
+    """Score performances from one modality: embedding, three stages and a head. PAMFN trains it before the fusion.
 
     Shapes:
-        the features of its modality, (B, T, in_dim) or, averaged over the K crops, (B, T, K, in_dim); T at least 4.
-        Returns a dict of score (B,) in [0, 1] and features_0 (B, d, T), features_1 (B, d, T // 2),
+        the features of its modality, (B, T, in_dim), or (B, T, K, in_dim) with K crops, which are averaged; T at least
+        4. Returns a dict of score (B,) in [0, 1] and features_0 (B, d, T), features_1 (B, d, T // 2),
         features_2 (B, d, T // 4), features_3 (B, d, 1).
 
     Args:
         in_dim: width of the features; 1024 (visual, flow) and 768 (audio) in the released configurations.
         dim: d, 256 (released).
-        modality: "visual", "flow" or "audio": which of the three inputs it reads.
+        modality: which of the three inputs it uses: "visual", "flow" or "audio".
         embedding_dropout, dropout: at the end of the embedding and before the score; 0.3 and 0.5 (released).
-        released: changes nothing here, because the released branch does what its paper says; taken so that all
-            baselines are built alike.
+        released: no effect, because the released branch does what its paper describes; accepted as by all baselines.
 
     Raises:
-        ValueError: an unknown modality; no features of its modality; features of another shape.
+        ValueError: in the constructor: an unknown modality. In `forward`: no features of its modality, features of
+            another shape, or fewer than 4 clips.
     """
 
     min_clips = FEWEST  # that its three stages can halve
@@ -88,13 +88,13 @@ class ModalityBranch(Pretrained):
     def forward(
         self, visual: Tensor | None = None, audio: Tensor | None = None, flow: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Score by this modality alone."""
+        """Score a batch of videos from this modality alone; see the class for shapes and the returned dict."""
         features = self.features({"visual": visual, "audio": audio, "flow": flow}[self.modality])
         score = torch.sigmoid(self.fc(features[-1])).flatten()
         return {"score": score, **{f"features_{i}": feature for i, feature in enumerate(features)}}
 
     def features(self, clips: Tensor | None) -> list[Tensor]:
-        """The four levels: the embedding and the outputs of the three stages, each (B, d, time left)."""
+        """Return the four levels: the embedding (B, d, T) and the outputs of the three stages, each (B, d, length)."""
         if clips is None:
             raise ValueError(f"this branch of PAMFN wants {self.modality} features")
         check_tensors(**{self.modality: clips})
@@ -111,7 +111,9 @@ class ModalityBranch(Pretrained):
         return outputs
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The squared error of the score (released code).
+        """Compute the squared error of the score (released code): ``mse``, equal to ``total``.
+
+        `output` is what `forward` returned, `label` (B,) in [0, 1].
 
         Raises:
             ValueError: label is not (B,).
@@ -121,7 +123,11 @@ class ModalityBranch(Pretrained):
 
     @classmethod
     def from_released(cls, state_dict: Mapping[str, Tensor], **args: Any) -> "ModalityBranch":
-        """The released `BaseModel`: `modality` ("V", "F", "A") and `drop_rate` by their names, sizes off the weights.
+        """Load the `BaseModel` of the authors, with ``released=True`` and in evaluation mode.
+
+        Args:
+            state_dict: the authors' weights, with or without the prefix ``module.``; their shapes give the sizes.
+            args: `modality` ("V", "F" or "A") and `drop_rate`, by the authors' names.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape. TypeError: an argument of another name.

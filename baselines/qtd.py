@@ -176,53 +176,55 @@ class Evaluator(nn.Module):
 
 
 class QTD(Pretrained):
-    """QTD (Dong et al., BMVC 2024): learned queries decode the clips, and each has a share in the score.
+    """Score a video by learned queries that a decoder decodes from its clips (Dong et al., BMVC 2024).
 
-    A pre-norm decoder decodes Q queries from the clips; an evaluator gives every decoded query a score and a
-    weight; the score is their weighted sum. Training adds to the squared error a divergence between how
-    similar the queries are after self-attention and after cross-attention (`attention_consistency`).
+    A pre-norm decoder decodes Q queries from the clips. An evaluator gives every decoded query a score and a weight;
+    the score of the video is their weighted sum. The training loss is the squared error plus a divergence between the
+    similarities of the queries after self-attention and after cross-attention (`attention_consistency`).
 
     Shapes:
         visual (B, T, in_dim); audio and flow are accepted and not used. Returns a dict of
 
-        - score (B,): on the label scale. In evaluation clamped to [0, 1], where labels lie; in training
-          not, since a clamped score has no gradient;
+        - score (B,): in evaluation clamped to [0, 1], except with `released`; in training not, because a clamped score
+          has no gradient;
         - features (B, Q, d): decoded queries;
-        - query_scores (B, Q), query_weights (B, Q): what the score is the weighted sum of;
+        - query_scores (B, Q), query_weights (B, Q): the score is the sum of their products;
         - self_map_{i}, cross_map_{i} (B, Q, d), i = 0..n_layers-1: outputs of layer i's two attentions.
           The similarities between queries are computed from them in `loss`.
 
     Args:
-        in_dim: width of the clip features (1024, as released). Where it is not `dim`, a linear layer
-            ``in_proj`` maps the features to the model's width (our decision: the released model takes
-            features of its own width only, FS1000's are 768 wide). Where it is, there is no such layer.
+        in_dim: width of the clip features (1024, as released). Where it is not `dim`, a linear layer ``in_proj`` maps
+            the features to width `dim` (our choice: the released model accepts features of its own width alone, and
+            FS1000's have 768).
         dim: width of the model (1024, as released).
         n_queries: 68, as released for RG (48 for LOGO, 136 for Fis-V).
         n_layers: 2, as released.
         n_heads: heads of both attentions (4, the value of the released configuration in the golden files).
         feed_forward: hidden width of the decoder's feed-forward part (1024, as released).
-        query_var: standard deviation, in spite of the released name, of the normal distribution the queries
-            start from (1, that of ``nn.Embedding``; released: 2 for RG, 0.5 for LOGO, 5 for Fis-V).
-        positional: which tokens get the sinusoidal code, "query" (default), "query_memory", "memory" or
-            "none". The code is added to attention queries and keys, never to values.
-        max_len: places the code has (512, longer than any data set here; our choice).
+        query_var: standard deviation (despite the released name) of the normal distribution that initialises the
+            queries; 1, as ``nn.Embedding`` has (released: 2 for RG, 0.5 for LOGO, 5 for Fis-V).
+        positional: which tokens get the sinusoidal code: "query" (default), "query_memory", "memory" or "none". The
+            code is added to queries and keys of the attention, never to values.
+        max_len: number of positions of the code; 512 (our choice), more than the clips of any dataset here.
         dropout: of the decoder layers and of the weights of both attentions; 0.7 (released).
         noise: standard deviation of normal noise on the predicted scores in the training loss; 0. The released
             configurations have 0.05 for RG and Fis-V and 0 for LOGO.
         attention_weight: weight of the consistency term in the loss (1, as released).
-        released: behave as the released code does. The queries are drawn anew at every forward, also in
-            evaluation, if `query_var` is not 1; the code of the queries has sample 0's queries added, that
-            of the memory sample 0's features, and the memory gathers its code layer by layer; self-attention
-            has no residual; the consistency term is summed over layers, batch and queries, not averaged;
-            noise is in the evaluation loss too; the score is never clamped.
+        released: True gives the behaviour of the released code. If `query_var` is not 1, the queries are drawn anew at
+            every forward, in evaluation too. The queries of video 0 are added to the code of the queries, and the
+            features of video 0 to the code of the memory, which is added to the memory again after every layer.
+            Self-attention has no residual. The consistency term is summed over layers, batch and queries, not averaged.
+            Noise is in the evaluation loss too. The score is never clamped.
 
     Attributes:
-        max_clips: the most clips that it takes: `max_len` where clips get a positional code, None where not.
-        query_positions: set to False, the queries get no positional code whatever `positional` says: right
-            for queries that are texts, which have no order in time.
+        max_clips: the largest number of clips: `max_len` where clips get a positional code, else None.
+        query_positions: False leaves out the positional code of the queries, whatever `positional` is; for queries that
+            are texts, which have no order in time.
 
     Raises:
-        ValueError: a size that cannot be built; features that are not (B, T, in_dim); labels not (B,).
+        ValueError: in the constructor: a size below 1, an odd dim or one that n_heads does not divide, an unknown
+            `positional`, or a negative query_var or noise. In `forward`: features that are not (B, T, in_dim), or more
+            tokens than the positional code has.
     """
 
     def __init__(
@@ -299,20 +301,19 @@ class QTD(Pretrained):
         num_queries: int | None = None,
         max_len: int | None = None,
     ) -> "QTD":
-        """The released model of this state_dict: ``released=True``, in evaluation mode.
-
-        The state_dict is the released ``TQN``'s, with or without the keys of its ``Evaluator_weighted``,
-        bare or after ``evaluator.``; where they are absent the evaluator is a freshly initialised one. All
-        keys may start with ``module.``.
+        """Load a checkpoint of the authors, with ``released=True`` and in evaluation mode.
 
         Args:
+            state_dict: the weights of the authors' ``TQN``, with or without the prefix ``module.``. It may have those
+                of their ``Evaluator_weighted``, with or without the prefix ``evaluator.``; otherwise the evaluator is
+                newly initialised.
             H: number of heads, which the weights do not show.
             pe: "query_memory_pe", "query_pe", "memory_pe" or "no".
-            query_var: as the model was built with; if not 1 the queries are drawn anew at every forward.
-            dropout, noise: they matter only for further training; noise also in the loss of evaluation mode. The
-                released configurations have dropout 0.7, and noise 0.05 (RG, Fis-V) or 0 (LOGO).
-            d_model, N, num_queries, max_len: width, layers, queries, places of the code. Accepted and
-                ignored: the weights show them.
+            query_var: as the model was built with; if it is not 1, the queries are drawn anew at every forward.
+            dropout, noise: used in further training; noise also in the loss in evaluation mode. The released
+                configurations have dropout 0.7, and noise 0.05 (RG, Fis-V) or 0 (LOGO).
+            d_model, N, num_queries, max_len: width, layers, queries, positions of the code; accepted and ignored: the
+                shapes of the weights give them.
 
         Raises:
             ValueError: keys are missing, unexpected or of the wrong shape; an unknown `pe`.
@@ -342,7 +343,7 @@ class QTD(Pretrained):
         return model.eval()
 
     def forward(self, visual: Tensor, audio: Tensor | None = None, flow: Tensor | None = None) -> dict[str, Tensor]:
-        """Score each video of (B, T, in_dim); see the class for the entries."""
+        """Score a batch of videos (B, T, in_dim); see the class for the returned dict."""
         check_tensors(visual=visual)
         if visual.dim() != 3 or visual.shape[2] != self.in_dim or visual.numel() == 0:
             raise ValueError(f"QTD wants features (B, T, {self.in_dim}), got {tuple(visual.shape)}")
@@ -377,12 +378,15 @@ class QTD(Pretrained):
         return output
 
     def loss(self, output: dict[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The objective: "mse" (squared error of the score), "consistency" (of the attentions), "total".
+        """Compute the training loss: a dict of "mse" (of the score), "consistency" (of the attentions) and "total".
 
         The consistency term is `attention_consistency` averaged over layers, batch and queries;
         ``released`` sums it over all three.
 
         Shapes: label (B,) in [0, 1]; `output` as `forward` returned it; each term a scalar.
+
+        Raises:
+            ValueError: label is not (B,).
         """
         score = output["score"]
         if label.shape != score.shape:
@@ -402,15 +406,15 @@ class QTD(Pretrained):
 
     @property
     def max_clips(self) -> int | None:
-        """The most clips that it takes; None for any number."""
+        """The largest number of clips; None for no limit."""
         return self.pos_encoder.pe.shape[1] if "memory" in self.positional else None
 
     def draw_queries(self, queries: Tensor) -> Tensor:
-        """Fresh queries (Q, B, d), N(0, query_var) per sample, for ``released``; override it to fix them."""
+        """Draw queries (Q, B, d) of standard deviation `query_var`, for `released`; override it to fix them."""
         return torch.randn_like(queries) * self.query_var
 
     def draw_noise(self, score: Tensor) -> Tensor:
-        """Noise (B,), N(0, noise), that the loss adds to the scores; override it to fix it."""
+        """Draw the noise (B,), of standard deviation `noise`, that the loss adds to the scores; override to fix it."""
         return torch.randn_like(score) * self.noise
 
     def _positions(self, tokens: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class CrossAttention(nn.Module):
 
 
 class AtomLayer(nn.Module):
-    """A decoder layer, post-norm: the queries attend to each other, then to the clips; feed-forward 3d.
+    """A post-norm decoder layer: the queries attend to each other, then to the clips; feed-forward 3d.
 
     Shapes: queries (B, K, d), clips (B, T, d), real (B, T) -> the queries (B, K, d) and their attention (B, K, T).
     """
@@ -72,7 +72,7 @@ class AtomLayer(nn.Module):
 
 
 class Branch(nn.Module):
-    """What teacher and student have each of their own: a decoder and the score read from its mean atom.
+    """The part that teacher and student have each: a decoder, and a score from the mean of its atoms.
 
     Shapes:
         queries (K, d), clips (B, T, d), real (B, T); returns a dict of score (B,), atoms (B, K, d) and attention
@@ -94,7 +94,7 @@ class Branch(nn.Module):
 
 
 class SemanticQueries(nn.Module):
-    """The teacher's queries: K learnable ones that have read the texts.
+    """The teacher's queries: K learnable queries that attend to the texts.
 
     Shapes: texts (R, D) -> (K, d).
     """
@@ -107,51 +107,50 @@ class SemanticQueries(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, texts: Tensor) -> Tensor:
-        """Read."""
+        """Return queries (K, d) that have attended to texts (R, D)."""
         queries = self.queries[None]
         return self.norm(queries + self.read(queries, self.embed(texts)[None])[0])[0]
 
 
 class SGN(Pretrained):
-    """A teacher that reads texts guides a student that reads none: in its attention and in its atoms.
+    """Score performances by a student network that is trained to agree with a teacher network that has texts.
 
-    Both decode K atoms from the same encoded clips. The student has learnable atomic queries; the teacher has
-    queries that have read the texts. In training the student learns, beside the score, the teacher's attention over
-    the clips, its atoms, and to tell them apart. In evaluation there is the student alone: the teacher is not run and
-    no text is read.
+    Both networks decode K vectors, called atoms, from the same encoded clips. The student has learnable queries. The
+    teacher's queries are learnable ones that attend to the texts. The training loss compares, besides the scores, the
+    student's attention over the clips and its atoms with the teacher's. In evaluation only the student runs, without
+    texts.
 
-    From the paper, as we know it: a teacher that sees clips and semantics, a student of learnable atomic queries that
-    mimics it by attention, three auxiliary losses that align features, the student's score. Ours, above all: the
-    paper's teacher reads the professional commentary of each video, which our data sets do not have; here all videos
-    share one set of texts, given at construction, so the teacher knows nothing about a video that the student could
-    not see in it. Ours too, as the details were not at hand: how the clips of the two modalities meet (their
-    projections are added) and are encoded (one post-norm layer without codes of time, as in GDLT), which three losses
-    align (see `loss`), that they teach the student and never the teacher, and every size below.
+    From the paper, as far as we know it: a teacher with clips and semantics, a student with learnable atomic queries
+    that follows it by attention, three auxiliary losses that align features, the student's score. Our choice, above
+    all: the texts. The paper's teacher has the professional commentary of each video, which our datasets do not have;
+    here all videos share one set of texts, so the teacher has no information about a video besides its clips. Our
+    choice too, because we did not have the details: the projections of the two modalities are added; one post-norm
+    layer without positional code encodes them, as in GDLT; the three losses (see `loss`), which train the student and
+    not the teacher; and every size below.
 
     Shapes:
-        texts (R, D); visual (B, T, visual_dim), audio (B, T, audio_dim), any T from 1; flow is taken, as every model
-        takes it, and not read. clip_mask (B, T), True where a clip is real, of which each video has at least one.
-        Returns
+        texts (R, D); visual (B, T, visual_dim), audio (B, T, audio_dim), any T from 1; flow is accepted, as by every
+        model, and not used. clip_mask (B, T), True where a clip is real; each video has at least one. Returns a dict:
 
         - score (B,): the student's, in [0, 1];
-        - atoms (B, K, d): its atoms;
-        - attention (B, K, T): the clips that each atom attended to; sums to 1 over the clips;
+        - atoms (B, K, d): the student's atoms;
+        - attention (B, K, T): attention of each atom over the clips, of sum 1;
         - teacher_score, teacher_atoms, teacher_attention: the same of the teacher; in training mode only.
 
     Args:
-        texts: text features, kept as the buffer ``texts`` in their own width D; they are not trained.
+        texts: (R, D) text features, kept as the buffer ``texts``; they are not trained.
         visual_dim, audio_dim: widths of a clip; 768 and 768, TimeSformer and AST features.
-        dim: model width d; 256.
-        n_heads: attention heads; 4.
-        n_layers: layers of each decoder; 2.
-        n_atoms: atomic queries K; 16.
+        dim: model width d; 256 (our choice).
+        n_heads: attention heads; 4 (our choice).
+        n_layers: layers of each decoder; 2 (our choice).
+        n_atoms: number K of atoms; 16 (our choice).
         dropout: 0.3, the recipe of the MLAVL paper.
-        attention_weight, feature_weight, contrast_weight: of the alignments in the loss; 0.1, 0.1 and 0.01, so that
-            the scores' errors, some hundredths, stay heard.
+        attention_weight, feature_weight, contrast_weight: weights of the three losses besides the scores; 0.1, 0.1 and
+            0.01 (our choice), so that they do not dominate the squared errors of the scores, which are some hundredths.
 
     Raises:
-        ValueError: texts that are not (R, D); no audio; clips of another shape; audio and visual of different length;
-            a size that cannot be built.
+        ValueError: in the constructor: texts that are not (R, D), or a size that cannot be built. In `forward`: no
+            audio; clips or mask of another shape; audio and visual of different length.
     """
 
     texts: Tensor
@@ -192,7 +191,7 @@ class SGN(Pretrained):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "SGN":
-        """To load weights and texts into."""
+        """Build the model that `config` describes, with texts of zeros; load its state afterwards."""
         return cls(**{**config, "texts": torch.zeros(config["texts"])})
 
     def forward(
@@ -203,7 +202,7 @@ class SGN(Pretrained):
         *,
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Score a batch of videos; see the class for the entries."""
+        """Score a batch of videos; see the class for shapes and the returned dict."""
         visual, audio = sight_and_sound(self, visual, audio, clip_mask)
         clips = self.embed_norm(self.embed_visual(visual) + self.embed_audio(audio))
         clips = self.encoder(clips, src_key_padding_mask=None if clip_mask is None else ~clip_mask)
@@ -214,15 +213,15 @@ class SGN(Pretrained):
         return output
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The training objective: the terms below, the alignments times their weights, and their sum ``total``.
+        """Compute the training loss: a dict of the terms below and their sum ``total``.
 
-        - mse: squared error of the student's score; teacher_mse: of the teacher's;
+        - mse: squared error of the student's score; teacher_mse: of the teacher's score;
         - attention: KL(teacher || student) of an atom's attention over the clips, averaged over atoms and videos;
         - feature: squared difference of the atoms;
-        - contrast: each student atom is to be likest to the teacher's of the same place, among all K of the video.
+        - contrast: cross-entropy whose target for student atom k is teacher atom k, among the K atoms of the video.
 
-        The alignments have gradients to the student alone. An output of evaluation mode has no teacher in it: ``mse``
-        is then all there is.
+        The last three are multiplied by their weights and have gradients to the student alone. An output of evaluation
+        mode has no teacher: then ``mse`` is the only term.
 
         Shapes:
             output as forward returned it, label (B,) in [0, 1]; every term is a scalar.
@@ -249,7 +248,7 @@ def attention_divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def atom_contrast(student: Tensor, teacher: Tensor) -> Tensor:
-    """How surely a student atom finds the teacher's of its place among those of the video: a cross-entropy of cosines.
+    """Cross-entropy of cosines whose target for student atom k is teacher atom k, among the K atoms of the video.
 
     Shapes: student, teacher (B, K, d); returns a scalar, 0 where K is 1.
     """

@@ -1,4 +1,4 @@
-"""The trunk of GDLT, which CoFInAl took over: clips in, one decoded vector per grade out."""
+"""The layers that GDLT and CoFInAl share: from clips to one decoded vector for each grade."""
 
 from collections.abc import Mapping
 

@@ -60,9 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=whole_number(1), default=11, help="counted rounds of each comparison")
     parser.add_argument("--quick", action="store_true", help="tiny sizes and no compiling; the ratios mean nothing")
-    parser.add_argument("--profile", action="store_true", help="say where steps spend their time; no compiling")
+    parser.add_argument("--profile", action="store_true", help="print the time of each part of a step; no compiling")
     parser.add_argument(
-        "--out", type=given_path, default=Path("runs") / "benchmark.csv", help="the plot lies beside it"
+        "--out",
+        type=given_path,
+        default=Path("runs") / "benchmark.csv",
+        help="file to write; the plot is in the same folder",
     )
     options = parser.parse_args(arguments)
     options.device = str(checked_device(options.device))

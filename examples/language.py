@@ -165,7 +165,9 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=whole_number(1), default=EPOCHS)
     parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count())
-    parser.add_argument("--out", type=given_path, help="runs/language-simulated, or runs/language-programmes")
+    parser.add_argument(
+        "--out", type=given_path, help="folder to write to (runs/language-simulated, or runs/language-programmes)"
+    )
     options = parser.parse_args()
     return ended(partial(_run, options))
 

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=3, help="steps of training (3)")
+parser.add_argument("--steps", type=int, default=3, help="number of training steps (3)")
 FIGURE = Path("runs/quickstart.png")
-parser.add_argument("--figure", type=Path, default=FIGURE, metavar="FILE", help=f"where the figure goes ({FIGURE})")
+parser.add_argument("--figure", type=Path, default=FIGURE, metavar="FILE", help=f"file of the figure ({FIGURE})")
 options = parser.parse_args()
 if options.steps < 1:
     parser.exit(2, f"{parser.prog}: error: --steps is {options.steps}; give 1 or more\n")

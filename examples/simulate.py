@@ -20,18 +20,18 @@ from mag2.training.dataset_providers import simulation_provider
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=given_path, help="a folder that is not there yet, or an earlier simulation")
-    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="which to simulate (default FS1000)")
+    parser.add_argument("folder", type=given_path, help="a new folder, or one of an earlier simulation")
+    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="dataset to simulate (FS1000)")
     parser.add_argument(
         "--variant",
         choices=("files", "dict", "K15"),
-        help="one file a video, or one a modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
+        help="one file per video, or one per modality (RG, Fis-V), or files with 15 views of every clip (FS1000)",
     )
     parser.add_argument("--labels", type=given_path, help="Fis-V: folder of the real train.txt and test.txt")
     parser.add_argument(
         "--top1", type=real_number(0, 1), help="aligned: vision_language features that name this share of actions"
     )
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the simulation; the tables use 0")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the simulation; the tables use 0")
     options = parser.parse_args()
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")

@@ -127,9 +127,16 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--tables", nargs="+", choices=TABLES, default=list(TABLES), metavar="TABLE", help=f"of {' '.join(TABLES)}")
+    add(
+        "--tables",
+        nargs="+",
+        choices=TABLES,
+        default=list(TABLES),
+        metavar="TABLE",
+        help=f"tables to train: any of {' '.join(TABLES)}",
+    )
     add("--data", nargs="+", default=[], metavar="DATASET=FOLDER", help="folders of released files")
-    add("--out", type=given_path, help="a folder in which every table gets one of its own")
+    add("--out", type=given_path, help="folder to write to; each table has a subfolder")
     return parser
 
 

@@ -157,19 +157,14 @@ def _parser() -> _Parser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data", type=given_path, help="folder of a dataset's released files, with vision_language features")
-    add("--dataset", choices=DATASETS, default="FS1000", help="which to read or to simulate (default FS1000)")
-    add("--target", help="a target of the dataset, its first by default; of RG's apparatuses each has its own videos")
-    add("--split", choices=("train", "test"), default="test", help="of --data (default test)")
-    add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or an encoder's name")
-    add("--videos", nargs="+", metavar="NAME", help="which to plot (default the first)")
-    add(
-        "--top1",
-        type=real_number(0, 1),
-        default=0.8,
-        help="share of planted actions that simulated clips name (default 0.8)",
-    )
-    add("--seed", type=whole_number(0), default=0, help="of the simulation (default 0)")
-    add("--out", type=given_path, help="folder to write to (default runs/timeline, or runs/timeline-simulated)")
+    add("--dataset", choices=DATASETS, default="FS1000", help="dataset to read or to simulate (FS1000)")
+    add("--target", help="a target of the dataset, by default its first; each apparatus of RG has its own videos")
+    add("--split", choices=("train", "test"), default="test", help="split of --data (test)")
+    add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or the name of an encoder")
+    add("--videos", nargs="+", metavar="NAME", help="videos to plot (the first)")
+    add("--top1", type=real_number(0, 1), default=0.8, help="share of planted actions that simulated clips name (0.8)")
+    add("--seed", type=whole_number(0), default=0, help="seed of the simulation (0)")
+    add("--out", type=given_path, help="folder to write to (runs/timeline, or runs/timeline-simulated)")
     return parser
 
 

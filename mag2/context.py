@@ -12,18 +12,21 @@ __all__ = ["SharedSpecificContextEncoder", "sinusoidal_code"]
 
 
 class SharedSpecificContextEncoder(nn.Module):
-    """A transformer encoder with a residual around the whole: E(x) + x (released code).
+    """Encode the clips of one modality by a transformer encoder E with a residual: E(x) + x (released code).
 
-    The same module is called on the visual and on the audio clips: its weights are shared, its input is specific.
-    Layers are torch's (`mag2.nn.transformer`), post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
+    One module with one set of weights is called on the visual and on the audio clips. Its layers are torch's
+    (`mag2.nn.transformer`): post-norm, ReLU, feed-forward 3d, with a last LayerNorm.
 
-    Shapes: (B, T, d) -> (B, T, d); clip_mask (B, T), True where a clip is real.
+    Shapes: clips (B, T, d), clip_mask (B, T), True where a clip is real; returns (B, T, d).
 
     Args:
         dim: d, 256 (released).
-        n_heads: 8 (supplement).
-        n_layers: 1 (released).
+        n_heads: attention heads; 8 (supplement).
+        n_layers: encoder layers; 1 (released).
         dropout: 0.3 (released training command).
+
+    Raises:
+        ValueError: in `forward`: a mask of another shape or type, or a video without a real clip in its mask.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 1, dropout: float = 0.3):
@@ -32,7 +35,7 @@ class SharedSpecificContextEncoder(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, n_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
 
     def forward(self, clips: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Add its context to every clip."""
+        """Add to every clip (B, T, d) its encoding among the other clips."""
         mask = checked_mask(clip_mask, clips.shape[:2])
         check_some_real(mask)
         clips, padding = blanked(clips, mask), None if mask is None else ~mask
@@ -40,7 +43,7 @@ class SharedSpecificContextEncoder(nn.Module):
 
 
 def sinusoidal_code(length: int, dim: int) -> Tensor:
-    """The transformer's fixed position code (length, dim): sine in even columns, cosine in odd ones."""
+    """Return the fixed position code of transformers (length, dim): sine in even columns, cosine in odd ones."""
     position = torch.arange(length)[:, None]
     rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
     code = torch.zeros(length, dim)

@@ -23,22 +23,22 @@ __all__ = [
 
 
 class AudioVisualFusion(nn.Module):
-    """Fuse audio into visual clips: a global decoder over all clips plus a clip-wise mixture (supplement, AVCF).
+    """Fuse visual and audio clips: a global decoder over all clips plus a clip-wise mixture (supplement, AVCF).
 
-    Global: a transformer decoder whose queries are the visual and whose memory the audio clips. Clip-wise:
-    [visual; audio] of the same moment through 1x1 conv 2d -> d, BN, ReLU, 1x1 conv d -> d, BN. The output is their
-    sum.
+    Global: a transformer decoder with visual clips as queries and audio clips as memory. Clip-wise: [visual; audio] of
+    the same clip through 1x1 conv 2d -> d, BN, ReLU, 1x1 conv d -> d, BN. The output is the sum of both.
 
-    Shapes: visual (B, T, d), audio (B, T, d) -> (B, T, d).
+    Shapes: visual (B, T, d), audio (B, T, d), clip_mask (B, T), True where a clip is real; returns (B, T, d).
 
     Args:
         dim: d, 256 (released).
-        n_heads: 8 (supplement).
-        n_layers: 2 decoder layers (released), post-norm, feed-forward 3d, with a last LayerNorm.
+        n_heads: attention heads; 8 (supplement).
+        n_layers: decoder layers; 2 (released). They are post-norm, with feed-forward 3d and a last LayerNorm.
         dropout: 0.3 (released training command).
 
     Raises:
-        ValueError: visual and audio differ in shape; a mask of another shape or type, or without a real clip.
+        ValueError: in `forward`: no tensors; visual and audio differ in shape; a mask of another shape or type; a video
+            without a real clip in its mask.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 2, dropout: float = 0.3):
@@ -47,15 +47,20 @@ class AudioVisualFusion(nn.Module):
         self.clip_wise = ClipWiseFusion(dim)
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Fuse; `clip_mask` (B, T) is True where a clip is real."""
+        """Fuse visual (B, T, d) and audio (B, T, d); `clip_mask` (B, T) is True where a clip is real."""
         visual, audio = _checked_pair(visual, audio, clip_mask)
         return self.decoder(visual, audio, **_masks(clip_mask)) + self.clip_wise(visual, audio, clip_mask)
 
 
 class ClipWiseFusion(nn.Module):
-    """The clip-wise half of AVCF: video and audio of the same clip, mixed by a two-layer projection.
+    """The clip-wise half of AVCF: visual and audio features of the same clip, joined and projected.
 
     A `TokenProjection` of the pair: 2d -> d, BN, ReLU, d -> d, BN.
+
+    Shapes: visual (B, T, d), audio (B, T, d), clip_mask (B, T), True where a clip is real; returns (B, T, d).
+
+    Args:
+        dim: d.
     """
 
     def __init__(self, dim: int):
@@ -63,27 +68,31 @@ class ClipWiseFusion(nn.Module):
         self.mix = TokenProjection(2 * dim, dim)
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """(B, T, d) and (B, T, d) -> (B, T, d)."""
+        """Mix visual (B, T, d) and audio (B, T, d) clip by clip; returns (B, T, d)."""
         return self.mix(torch.cat([visual, audio], dim=-1), clip_mask)
 
 
 class DecoderFusion(nn.Module):
-    """Table 3 (a): the global decoder alone, visual queries over audio memory. Shapes as `AudioVisualFusion`."""
+    """Table 3 (a): the global decoder alone, with visual clips as queries and audio clips as memory.
+
+    Shapes, arguments and errors are those of `AudioVisualFusion`.
+    """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 2, dropout: float = 0.3):
         super().__init__()
         self.decoder = make_decoder(dim, n_heads, n_layers, dropout)
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Fuse."""
+        """Fuse visual (B, T, d) and audio (B, T, d); `clip_mask` (B, T) is True where a clip is real."""
         visual, audio = _checked_pair(visual, audio, clip_mask)
         return self.decoder(visual, audio, **_masks(clip_mask))
 
 
 class DualDecoderFusion(nn.Module):
-    """Table 3 (b): two decoders, one from visual to audio and one from audio to visual, summed.
+    """Table 3 (b): the sum of two decoders: visual queries over audio memory, and audio queries over visual memory.
 
-    The paper names the design only; the sum is our reading. Shapes as `AudioVisualFusion`.
+    The paper gives only the name of the design; the sum is our choice. Shapes, arguments and errors are those of
+    `AudioVisualFusion`.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 2, dropout: float = 0.3):
@@ -92,16 +101,17 @@ class DualDecoderFusion(nn.Module):
         self.audio_decoder = make_decoder(dim, n_heads, n_layers, dropout)
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Fuse."""
+        """Fuse visual (B, T, d) and audio (B, T, d); `clip_mask` (B, T) is True where a clip is real."""
         visual, audio = _checked_pair(visual, audio, clip_mask)
         masks = _masks(clip_mask)
         return self.visual_decoder(visual, audio, **masks) + self.audio_decoder(audio, visual, **masks)
 
 
 class SharedCrossAttentionFusion(nn.Module):
-    """Table 3 (c): one cross-attention, shared by both directions, with residual and norm; the two are summed.
+    """Table 3 (c): one cross-attention for both directions, with residual and norm; both results are summed.
 
-    The paper names the design only; residual, norm and sum are our reading. Shapes as `AudioVisualFusion`.
+    The paper gives only the name of the design; residual, norm and sum are our choice. Shapes, arguments and errors are
+    those of `AudioVisualFusion`; `n_layers` counts layers of cross-attention.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, n_layers: int = 2, dropout: float = 0.3):
@@ -112,7 +122,7 @@ class SharedCrossAttentionFusion(nn.Module):
         self.norm = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
 
     def forward(self, visual: Tensor, audio: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Fuse."""
+        """Fuse visual (B, T, d) and audio (B, T, d); `clip_mask` (B, T) is True where a clip is real."""
         visual, audio = _checked_pair(visual, audio, clip_mask)
         padding = None if clip_mask is None else ~clip_mask
         for attention, norm in zip(self.attention, self.norm, strict=True):
@@ -131,10 +141,18 @@ FUSIONS: dict[str, type[nn.Module]] = {
 
 
 def make_fusion(name: str, dim: int = 256, **sizes: Any) -> nn.Module:
-    """The fusion of that name (Table 3): avcf, decoder, dual_decoder or shared_cross_attention.
+    """Build a fusion of Table 3 by its name.
+
+    Args:
+        name: "avcf", "decoder", "dual_decoder" or "shared_cross_attention".
+        dim: d, 256 (released).
+        sizes: n_heads, n_layers and dropout, as in `AudioVisualFusion`.
+
+    Returns:
+        The module, called as ``fusion(visual, audio, clip_mask)``.
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
     if name not in FUSIONS:
         raise ValueError(f"unknown fusion {name!r}; there are {', '.join(FUSIONS)}")
@@ -142,7 +160,16 @@ def make_fusion(name: str, dim: int = 256, **sizes: Any) -> nn.Module:
 
 
 def make_decoder(dim: int, n_heads: int, n_layers: int, dropout: float) -> nn.TransformerDecoder:
-    """torch's transformer decoder as the paper uses it: post-norm, ReLU, feed-forward 3d, a last LayerNorm."""
+    """Build the transformer decoder of the paper: post-norm, ReLU, feed-forward 3d, a last LayerNorm.
+
+    It is torch's `nn.TransformerDecoder`: queries (B, K, d) and memory (B, T, d) -> (B, K, d).
+
+    Args:
+        dim: d.
+        n_heads: attention heads.
+        n_layers: layers.
+        dropout: probability of dropout in every layer.
+    """
     layer = DecoderLayer(dim, n_heads, 3 * dim, dropout)
     return nn.TransformerDecoder(layer, n_layers, nn.LayerNorm(dim))
 

@@ -19,9 +19,14 @@ QUERIES = ("texts", "learnable")
 
 
 class GradeHead(nn.Module):
-    """Decoded grades (B, K, d) become one score: the weight of every grade, times the value of the grade.
+    """Map decoded grades (B, K, d) to a score: the sum over grades of weight times value (supplement, DPG).
 
-    s_k = sigmoid(w_k . g_k + b_k), normalised to sum 1 over the K grades; score = sum_k s_k (k - 1) / (K - 1).
+    For k = 1..K: s_k = sigmoid(w_k . g_k + b_k), normalised to sum 1 over the K grades;
+    score = sum_k s_k (k - 1) / (K - 1).
+
+    Args:
+        n_grades: K.
+        dim: d.
     """
 
     def __init__(self, n_grades: int, dim: int):
@@ -32,7 +37,7 @@ class GradeHead(nn.Module):
         self.register_buffer("worth", torch.linspace(0, 1, n_grades), persistent=False)
 
     def forward(self, grades: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K, d) -> score (B,) in [0, 1] and the grade weights (B, K)."""
+        """Return the score (B,) in [0, 1] and the grade weights (B, K) of decoded grades (B, K, d)."""
         logits = (grades * self.regressor.weight).sum(dim=-1) + self.regressor.bias
         # Sigmoids over their sum, by their logarithms: where all are small there is still something to divide by.
         weights = F.logsigmoid(logits).softmax(dim=1)
@@ -40,32 +45,39 @@ class GradeHead(nn.Module):
 
 
 class PromptGuidedGrading(nn.Module):
-    """Grade a performance by prompts in two branches that share one decoder (supplement, DPG).
+    """Score performances by grade prompts, in two branches that share one decoder (supplement, DPG).
 
-    The audio-visual branch decodes 2N grades (each word without and with fitting music) from the fused clips, the
-    visual branch N grades from the guided visual clips. Each branch turns its grades into a score (`GradeHead`), and
-    the score is ``w * audio_visual + (1 - w) * visual`` with w learned from 0.5.
+    The audio-visual branch decodes 2N grades (each word without and with fitting music) from the fused clips. The
+    visual branch decodes N grades from the guided visual clips. A `GradeHead` maps the grades of each branch to a
+    score, and the score is ``w * audio_visual + (1 - w) * visual``; w is learned and starts at 0.5.
 
-    Shapes: fused (B, T, d), visual (B, T, d); grade texts (2N, d) and (N, d). Returns a dict:
-        score (B,), score_audio_visual (B,), score_visual (B,): in [0, 1]; w could lead the first out of it, which is
-            cut off in evaluation (not with `released`);
-        grades_audio_visual (B, 2N, d), grades_visual (B, N, d): the decoded grades;
-        queries_audio_visual (2N, d), queries_visual (N, d): what was decoded from;
-        weights_audio_visual (B, 2N), weights_visual (B, N): how much of each grade was found.
+    Shapes: fused (B, T, d), visual (B, T, d); grade texts (2N, d) and (N, d); clip_mask (B, T), True where a clip is
+        real. Returns a dict:
+
+        - score (B,): in [0, 1]. The learned w can move it outside; in evaluation it is clamped to [0, 1], except with
+          `released`;
+        - score_audio_visual (B,), score_visual (B,): the scores of the branches, in [0, 1];
+        - grades_audio_visual (B, 2N, d), grades_visual (B, N, d): the decoded grades;
+        - queries_audio_visual (2N, d), queries_visual (N, d): the queries that they were decoded with;
+        - weights_audio_visual (B, 2N), weights_visual (B, N): the weight of each grade, of sum 1.
 
     Args:
         dim: d, 256 (released).
-        n_grades: N; that of the texts, or 6 (Table 2).
-        texts: `TextFeatures` to own, with a projection to d; without, `forward` takes projected grade texts.
-        queries: "texts" (the paper) or "learnable" (Table 4, row 11: learned vectors in their place).
-        use_pe: add a sinusoidal position code to the queries (row 12; `use_pe` in the released code).
-        n_heads, n_layers, dropout: 8 and 3 (supplement), 0.3 (released training command).
-        released: read the position code at the number of the video in the batch, as the released code does, and not
-            at the number of the grade.
+        texts: `TextFeatures`, whose grade texts the module keeps, with a learned projection to d. Without them
+            `forward` takes projected grade texts.
+        n_grades: N; by default that of the texts, or 6 (Table 2).
+        queries: "texts" (the paper), or "learnable": learned vectors in their place (Table 4, row 11).
+        use_pe: add a sinusoidal position code to the queries (Table 4, row 12; `use_pe` in the released code).
+        n_heads: attention heads; 8 (supplement).
+        n_layers: decoder layers; 3 (supplement).
+        dropout: 0.3 (released training command).
+        released: index the position code by the number of the video in the batch, as the released code does, and not
+            by the number of the grade.
 
     Raises:
-        ValueError: unknown queries, texts of another number of grades, no texts where they are needed, or clips of
-            another width.
+        ValueError: in the constructor: unknown queries, fewer than 2 grades, or texts of another number of grades than
+            `n_grades`. In `forward`: clips, grade texts or mask of another shape, width or type; a video without a
+            real clip; no grade texts where they are needed; grade texts where the module has queries of its own.
     """
 
     def __init__(
@@ -111,7 +123,15 @@ class PromptGuidedGrading(nn.Module):
         grades: Tensor | None = None,
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Grade; see the class for shapes."""
+        """Score fused (B, T, d) and visual (B, T, d) clips; see the class for shapes and the returned dict.
+
+        Args:
+            fused: the output of the fusion.
+            visual: the guided visual clips.
+            audio_visual_grades: (2N, d) projected grade texts, where the module has no queries of its own.
+            grades: (N, d), likewise.
+            clip_mask: (B, T), True where a clip is real.
+        """
         check_tensors(fused=fused, visual=visual)
         for name, clips in (("fused", fused), ("visual", visual)):
             if clips.dim() != 3 or clips.shape[-1] != self.dim:

@@ -1,4 +1,4 @@
-"""The training objective of MLAVL: accuracy of the score, order among the grades, agreement with the texts."""
+"""The training objective of MLAVL: error of the score, separation of the grades, agreement with the texts."""
 
 from collections.abc import Mapping
 
@@ -21,21 +21,25 @@ def mlavl_loss(
     margin: float = 1.0,
     label_smoothing: float = 0.1,
 ) -> dict[str, Tensor]:
-    """10 MSE + triplet terms + 0.01 cross-entropies (released code); every term is returned already weighted.
+    """Compute the loss of MLAVL: 10 MSE + triplet terms + 0.01 cross-entropies (released code).
 
-    The triplet terms keep decoded grades of different rank apart across the batch, and the projected texts of each of
-    the four sets apart from each other. The released code repeats the texts over the batch before it compares them;
-    their hardest positive is then a copy at distance 0, which is the loss on one copy: M^2 work and not (BM)^2.
-    The cross-entropies make each decoded grade agree, by cosine, with the text that it was decoded from.
+    The triplet terms separate decoded grades of different rank across the batch, and the projected texts within each of
+    the four sets. The released code repeats the texts over the batch before it compares them. Their hardest positive is
+    then a copy at distance 0, so the loss on one copy is equal: it costs M^2 operations and not (BM)^2.
+    The cross-entropies compare each decoded grade, by cosine, with the query that it was decoded with.
 
     Args:
         output: what `MLAVL` returns: score (B,), grades_* (B, K, d), queries_* (K, d), and texts_visual, texts_audio
             (M, d), texts_audio_visual_grades, texts_grades (K, d).
         label: (B,) in [0, 1].
-        mse_weight, triplet_weight, agreement_weight, margin, label_smoothing: as released.
+        mse_weight: 10 (released).
+        triplet_weight: 1 (released), of every triplet term.
+        agreement_weight: 0.01 (released), of both cross-entropies.
+        margin: of the triplet terms; 1 (released).
+        label_smoothing: of the cross-entropies; 0.1 (released).
 
     Returns:
-        A dict of scalars: mse, triplet/<set>, agreement/<branch>, and total, their sum.
+        A dict of scalars, each multiplied by its weight: mse, triplet/<set>, agreement/<branch>, and total, their sum.
 
     Raises:
         ValueError: label is not (B,); (B, 1) would otherwise broadcast to (B, B).
@@ -57,11 +61,17 @@ def mlavl_loss(
 
 
 def agreement(grades: Tensor, queries: Tensor) -> Tensor:
-    """Cosine of every decoded grade (B, K, d) with every grade query (K, d): (B, K, K), without temperature."""
+    """Return the cosine of every decoded grade with every grade query, without a temperature.
+
+    Shapes: grades (B, K, d), queries (K, d); returns (B, K, K).
+    """
     return F.normalize(grades, dim=-1) @ F.normalize(queries, dim=-1).T
 
 
 def rank_cross_entropy(cosines: Tensor, label_smoothing: float = 0.1) -> Tensor:
-    """Cross-entropy of cosines (B, K, K): the k-th decoded grade should be most like the k-th query."""
+    """Return the cross-entropy of cosines (B, K, K), a scalar: the target of decoded grade k is query k.
+
+    `label_smoothing` is 0.1 (released).
+    """
     ranks = torch.arange(cosines.shape[1], device=cosines.device).repeat(len(cosines))
     return F.cross_entropy(cosines.flatten(0, 1), ranks, label_smoothing=label_smoothing)

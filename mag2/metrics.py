@@ -10,10 +10,14 @@ __all__ = ["fisher_average", "mse", "relative_l2", "spearman"]
 
 
 def spearman(prediction: ArrayLike, label: ArrayLike) -> float:
-    """Spearman's rank correlation, ties at their mean rank; nan where one side is constant.
+    """Return Spearman's rank correlation; ties get their mean rank. nan where one side is constant.
+
+    Args:
+        prediction: (n,) scores.
+        label: (n,) true scores.
 
     Raises:
-        ValueError: the two differ in shape, or have fewer than two values.
+        ValueError: they are not two vectors of the same length, or have fewer than two values.
     """
     prediction, label = _pair(prediction, label)
     if np.ptp(prediction) == 0 or np.ptp(label) == 0:
@@ -24,16 +28,30 @@ def spearman(prediction: ArrayLike, label: ArrayLike) -> float:
 
 
 def mse(prediction: ArrayLike, label: ArrayLike, scale: float = 1.0) -> float:
-    """Mean squared error, both sides multiplied by `scale` first: labels in [0, 1] back to their units."""
+    """Return the mean squared error, with both sides multiplied by `scale` first.
+
+    Args:
+        prediction: (n,) scores.
+        label: (n,) true scores.
+        scale: the number that labels in [0, 1] were divided by; the error is then in the target's units, squared.
+
+    Raises:
+        ValueError: as `spearman`.
+    """
     prediction, label = _pair(prediction, label)
     return float(np.mean((prediction - label) ** 2) * scale**2)
 
 
 def relative_l2(prediction: ArrayLike, label: ArrayLike, span: float | None = None) -> float:
-    """R-l2, in percent: ``100 mean(((p - t) / span)^2)``, the span being max(t) - min(t) unless given.
+    """Return R-l2 in percent: ``100 mean(((p - t) / span)^2)`` for predictions p and labels t.
+
+    Args:
+        prediction: (n,) scores.
+        label: (n,) true scores.
+        span: the range of the scores; max(t) - min(t) by default.
 
     Raises:
-        ValueError: as `spearman`, or a span that is not positive.
+        ValueError: as `spearman`, or a span that is not positive: without `span`, labels that are all equal.
     """
     prediction, label = _pair(prediction, label)
     span = float(np.ptp(label)) if span is None else span
@@ -43,7 +61,11 @@ def relative_l2(prediction: ArrayLike, label: ArrayLike, span: float | None = No
 
 
 def fisher_average(correlations: Sequence[float]) -> float:
-    """The average of correlations: tanh of the mean atanh (Fisher's z), as in Table 4."""
+    """Return the average of correlations: tanh of their mean atanh (Fisher's z), as in Table 4.
+
+    Raises:
+        ValueError: no correlation is given.
+    """
     if len(correlations) == 0:
         raise ValueError("the average wants at least one correlation")
     with np.errstate(divide="ignore"):

@@ -8,21 +8,22 @@ __all__ = ["TokenProjection"]
 
 
 class TokenProjection(nn.Module):
-    """Two point-wise linear maps with BatchNorm: c -> c/2, BN, ReLU, c/2 -> d, BN (released code).
+    """Project tokens by two linear maps with BatchNorm: c -> c/2, BN, ReLU, c/2 -> d, BN (released code).
 
-    The released code writes the maps as 1x1 convolutions over time; a linear map over the last axis is the same
-    thing without the transposes. BatchNorm takes its statistics over every token of the batch; with a mask over the
-    real ones alone, so that padding changes nothing in training either.
+    The released code has 1x1 convolutions over time; a linear map over the last axis is equal and needs no transposes.
+    BatchNorm takes its statistics over all tokens of the batch. With a mask it takes them over the real tokens alone,
+    so that padding changes nothing in training either.
 
-    Shapes: tokens (..., c), mask (...), True where a token is real; returns (..., d), zeros where training masks.
+    Shapes: tokens (..., c), mask (...), True where a token is real; returns (..., d). In training, masked tokens become
+        zeros; in evaluation the mask is not used.
 
     Args:
         in_dim: c, the width of the features.
         dim: d, the width of the model.
-        linear: what makes the two maps from their widths; `nn.Linear` by default.
+        linear: makes a linear map from an input and an output width; `nn.Linear` by default.
 
     Raises:
-        ValueError: the input is not c wide, or in training it is one row alone.
+        ValueError: in `forward`: tokens of another width than c, or a single token in training.
     """
 
     def __init__(self, in_dim: int, dim: int, linear: Callable[[int, int], nn.Module] = nn.Linear):
@@ -35,7 +36,7 @@ class TokenProjection(nn.Module):
         self.expand_norm = nn.BatchNorm1d(dim)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Project (..., c) to (..., d)."""
+        """Project tokens (..., c) to (..., d); see the class for the mask (...)."""
         if mask is not None and self.training:
             real = self.forward(tokens[mask])
             return real.new_zeros(*mask.shape, self.dim).masked_scatter(mask[..., None], real)
@@ -51,6 +52,6 @@ class TokenProjection(nn.Module):
 
     @staticmethod
     def released_keys(released: str, ours: str) -> dict[str, str]:
-        """Released key prefix -> our key prefix, for a projection `released` that stands at `ours` here."""
+        """Return released key prefix -> our key prefix, for the projection named `released` there and `ours` here."""
         parts = {"0": "reduce", "1": "reduce_norm", "3": "expand", "4": "expand_norm"}
         return {f"{released}.{number}.": f"{ours}.{part}." for number, part in parts.items()}

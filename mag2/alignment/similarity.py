@@ -1,6 +1,6 @@
-"""Which text a clip is about, from outside: the similarity of clips and texts in one space becomes edge weights.
+"""Edge weights from a similarity of clips and texts that another encoder provides.
 
-The complete graph of MAG2 gives every clip the mean of all texts, so it cannot say which action a clip shows. A
+The complete graph of MAG2 gives every clip the mean of all texts, so it cannot distinguish which action a clip shows. A
 similarity that was learned elsewhere can: image features of a CLIP with texts of the same CLIP, for example.
 """
 
@@ -14,17 +14,18 @@ __all__ = ["clip_text_similarity", "edge_weights"]
 
 
 def clip_text_similarity(clip_features: Tensor, texts: Tensor, *, centre: bool = True) -> Tensor:
-    """Cosine of every clip with every text, both in one space.
+    """Return the cosine of every clip with every text.
 
     Shapes: clip_features (B, T, D), texts (M, D); returns (B, T, M) in [-1, 1]. A zero row has cosine 0.
 
     Args:
-        clip_features: of the image tower, or mapped into the space of the texts.
-        texts: of the text tower that was trained with it.
-        centre: subtract what all texts share: features of one sport's prompts lie within cosine 0.95 of each other.
+        clip_features: features in the space of the texts, from the image tower of a CLIP for example.
+        texts: features of the text tower that was trained with that image tower.
+        centre: subtract the mean of the texts first (our choice): the features of one sport's prompts have cosines
+            above 0.95 with each other.
 
     Raises:
-        ValueError: other shapes, or widths that differ.
+        ValueError: no tensors, other shapes, or widths that differ.
     """
     check_tensors(clip_features=clip_features, texts=texts)
     if clip_features.dim() != 3 or texts.dim() != 2 or clip_features.shape[-1] != texts.shape[-1]:
@@ -44,18 +45,20 @@ def clip_text_similarity(clip_features: Tensor, texts: Tensor, *, centre: bool =
 def edge_weights(
     similarity: Tensor, *, temperature: float = 0.05, top_k: int | None = None, scale: float | None = None
 ) -> Tensor:
-    """Weights for `ActionGraphGuidance(..., edge_weight=)`: a softmax over the texts, times `scale`.
+    """Turn similarities into the `edge_weight` of `ActionGraphGuidance`: a softmax over the texts, times `scale`.
 
-    The same similarity everywhere gives weights of 1, the complete graph, unless `top_k` leaves some out. The weights
-    of a clip always sum to `scale`, which is the cheap case of weighted guidance.
+    Equal similarities give weights of 1, the complete graph, unless `top_k` or `scale` is given. The weights of a clip
+    always sum to `scale`; guidance is fastest with such weights.
 
     Shapes: similarity (B, T, M), any real numbers; returns (B, T, M).
 
     Args:
-        temperature: what similarities are divided by. 0.05 is for cosines with centred texts: CLIP's own 0.01, times
-            five, as centring stretches what differs between texts that lie within cosine 0.95 of each other.
-        top_k: only so many texts for each clip, any of those that are as similar; all by default.
-        scale: the sum of the weights of a clip, beside T - 1, the weight of the other clips; M by default.
+        similarity: of every clip with every text.
+        temperature: divides the similarities. The default is for cosines with centred texts (our choice): five times
+            CLIP's own 0.01, because centring enlarges the differences between texts whose cosines are above 0.95.
+        top_k: number of texts with a weight above 0 for each clip, the most similar ones; all by default. Among equal
+            similarities the choice is arbitrary.
+        scale: sum of the weights of a clip; M by default. The edges from the other clips have a sum of T - 1.
 
     Raises:
         ValueError: another shape, a temperature or scale that is not above 0, or a top_k outside 1..M.

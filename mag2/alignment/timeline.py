@@ -1,6 +1,6 @@
 """Name the best matching action of every clip, and measure how often the name is right.
 
-A name here is no explanation by itself: how often it is right is measured on planted actions, or unknown.
+A name is no explanation by itself: how often it is right is measured on planted actions, or is unknown.
 """
 
 import csv
@@ -25,13 +25,15 @@ class Timeline:
     """The best matching action of every clip, and how often that is right.
 
     Attributes:
-        action: (B, T) integers, rows of `vocabulary`; -1 in padding.
-        weight: (B, T), the similarity (or edge weight) that won; NaN in padding.
+        action: (B, T) integers, indices into `vocabulary`; -1 in padding.
+        weight: (B, T), the similarity (or edge weight) of the named action; NaN in padding.
         vocabulary: the M actions.
-        planted: (B, T) integers, the action that is really there, -1 in transitions and padding; None if unknown.
-        accuracy: share of the clips with a planted action whose named action is the planted one (top-1), or None.
-        videos: the B videos' names; their numbers where it is None.
-        data: what the clips are of, "SIMULATED FS1000" say; every plot and row bears it.
+        planted: (B, T) integers, the true action that the simulator planted, -1 in transitions and padding; None if
+            unknown.
+        accuracy: share of the clips with a planted action whose named action is the planted one (top-1), in [0, 1];
+            None if unknown.
+        videos: names of the B videos; None to use their numbers.
+        data: the data that the clips are from, for example "SIMULATED FS1000"; shown in every plot and CSV row.
     """
 
     action: Tensor
@@ -44,18 +46,21 @@ class Timeline:
 
     @property
     def names(self) -> list[list[str | None]]:
-        """The action of every clip of every video by its name, None in padding."""
+        """The name of the action of every clip of every video; None in padding."""
         return [[self._name(action) for action in video] for video in self.action.tolist()]
 
     @property
     def verdict(self) -> str:
-        """One phrase on how far to believe it; every plot bears it."""
+        """The measured accuracy and the accuracy of chance, in words; shown in every plot."""
         if self.accuracy is None:
             return "accuracy unknown"
         return f"top-1 accuracy {self.accuracy:.2f} (chance {1 / len(self.vocabulary):.2f})"
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a row per clip: video, clip, action, weight, planted, accuracy (of all, or "unknown"), data."""
+        """Write a CSV file with a row for each real clip.
+
+        Its columns are video, clip, action, weight, planted, accuracy (over all videos, or "unknown") and data.
+        """
         planted = torch.full_like(self.action, -1) if self.planted is None else self.planted
         accuracy = "unknown" if self.accuracy is None else repr(self.accuracy)
         text = io.StringIO()
@@ -71,12 +76,17 @@ class Timeline:
         write_atomically(text.getvalue(), Path(path))
 
     def plot(self, path: str | Path, *, video: int = 0) -> None:
-        """Draw one video: clips along, actions up, the named one dark as its weight, planted ones ringed.
+        """Draw one video: clips on the horizontal axis, actions on the vertical axis.
 
-        The title says the measured accuracy over all videos, or that it is unknown.
+        A dot marks the named action of a clip, darker for a larger weight; a ring marks the planted action. The title
+        has the measured accuracy over all videos, or says that it is unknown.
+
+        Args:
+            path: the file; its ending is the file type.
+            video: number of the video, 0 to B - 1.
 
         Raises:
-            ImportError: matplotlib is missing; it comes with the extra `figures`.
+            ImportError: matplotlib is missing; the extra `figures` installs it.
             ValueError: no such video, or a file type that matplotlib does not write.
         """
         try:
@@ -122,20 +132,24 @@ def name_actions(
     videos: Sequence[str] | None = None,
     data: str = "",
 ) -> Timeline:
-    """Name the best matching action of every clip, and measure how often that is right.
+    """Name the best matching action of every clip, and measure how often the name is right.
 
     Without planted actions the accuracy is None, and a warning says that it is unknown.
 
-    Shapes: similarity or edge weights (B, T, M); planted (B, T) integers, -1 where no action is; clip_mask (B, T),
-    True where a clip is real.
-
     Args:
-        names: of the M actions, or the prompts whose visual ones they are.
-        videos: names of the B videos, for the timeline. data: what the clips are of, likewise.
+        similarity: (B, T, M), similarities or edge weights of the clips and the M action texts.
+        names: names of the M actions; or `Prompts`, whose visual prompts are the names.
+        planted: (B, T) integers, the true actions, -1 where there is none.
+        clip_mask: (B, T), True where a clip is real.
+        videos: names of the B videos, for the timeline.
+        data: the data that the clips are from, in words, for the timeline.
+
+    Returns:
+        A `Timeline`.
 
     Raises:
-        ValueError: shapes or numbers of names that do not fit, values that are not finite, or an unknown planted
-            action.
+        ValueError: shapes or numbers of names that do not fit each other, similarities that are not finite, or a
+            planted action outside -1..M-1.
     """
     vocabulary = names.visual if isinstance(names, Prompts) else tuple(names)
     if similarity.dim() != 3 or similarity.shape[-1] != len(vocabulary):

@@ -17,31 +17,33 @@ __all__ = ["SimilarityWeighted"]
 
 
 class SimilarityWeighted(nn.Module):
-    """A model whose graphs weight the edge from a text to a clip by their similarity in an outside encoder's space.
+    """Run a model with edge weights from the similarity of clips and texts in the space of another encoder.
 
-    The model's own features need not lie in that space: a call brings `vision_language` features of the same clips
-    beside them, CLIP's of their frames for example. Their cosine with the texts becomes the weights of the graph's
-    edges (`mag2.alignment.edge_weights`). A clip of zeros, which is padding, has the same similarity with all texts,
-    and so the same weight for all of them, or for any `top_k` of them.
+    The model's own features need not be in that space. Each call also gets `vision_language` features of the same
+    clips, for example CLIP features of their frames. Their cosines with the texts become the weights of the edges from
+    texts to clips (`mag2.alignment.edge_weights`). A clip of zeros, which is padding, has the same similarity with all
+    texts, and so equal weights.
 
-    Called as the model is, with one more name: ``model(visual, audio, flow, vision_language=...)``.
+    Called as the model, with one more argument: ``weighted(visual, audio, flow, vision_language=...)``.
 
-    Shapes: vision_language (B, T, D), as many clips as the guides get; the rest, and what is returned, is the model's.
+    Shapes: vision_language (B, T, D), with T the number of clips that the guides get. Other shapes and the returned
+    values are those of the model.
 
     Args:
-        model: one with guides attached (`mag2.adapters.<model>.with_mag2`, `mag2.attach`), all of which get the same
-            weights, or one that takes `edge_weight` (B, T, M) in its call, such as `MLAVL`. It is used, not copied:
-            `mag2.detach` gives it back, and its plug-in is saved with `mag2.save_plugin(weighted.model, folder)`.
-            Put gradient checkpoints around this module, not around a guide inside: there the weights are gone when it
-            runs again, and an error says so.
-        texts: (M, D) of the encoder whose images the clips are, or `TextFeatures` of it, whose visual texts are meant;
-            row m is about the action that row m of the guides' own texts is about. They may be other features of it.
-        temperature, top_k, scale: of `mag2.alignment.edge_weights`. centre: of `clip_text_similarity`.
+        model: has guides attached (`mag2.adapters.<model>.with_mag2`, `mag2.attach`), which all get the same weights;
+            or accepts `edge_weight` (B, T, M) in its call, as `MLAVL` does. It is used, not copied: `mag2.detach`
+            works on ``weighted.model``, and `mag2.save_plugin(weighted.model, folder)` saves its plug-in. Put gradient
+            checkpoints around this module, not around a guide inside the model.
+        texts: (M, D) text features of the encoder of `vision_language`, or `TextFeatures` of it, whose visual texts are
+            used. Row m is about the same action as row m of the guides' own texts, which may be of another encoder.
+        temperature, top_k, scale: as in `mag2.alignment.edge_weights`.
+        centre: as in `mag2.alignment.clip_text_similarity`.
 
     Raises:
-        ValueError: texts that are no matrix or not as many as a guide has, settings as `edge_weights` refuses them, a
-            model without a guide that takes weights, a folded guide; or, when it is called, no vision_language
-            features, or those of another shape.
+        ValueError: in the constructor: texts that are no matrix of finite numbers, or not as many as a guide has;
+            settings that `edge_weights` refuses; a model without a guide that accepts weights; a folded guide. When
+            called: no `vision_language`, or one of another shape.
+        RuntimeError: a gradient checkpoint around a guide inside the model runs it again without weights.
     """
 
     takes_vision_language = True
@@ -70,15 +72,18 @@ class SimilarityWeighted(nn.Module):
         self.register_buffer("texts", rows.detach().float().clone())
 
     def similarity(self, vision_language: Tensor) -> Tensor:
-        """Cosine of clips (B, T, D) with the texts, (B, T, M); `mag2.alignment.name_actions` names actions by it."""
+        """Return the cosines (B, T, M) of clips (B, T, D) with the texts, for `mag2.alignment.name_actions`."""
         return clip_text_similarity(vision_language, self.texts, centre=self.centre)
 
     def weights(self, vision_language: Tensor) -> Tensor:
-        """The edge weights (B, T, M) of clips (B, T, D)."""
+        """Return the edge weights (B, T, M) for clips (B, T, D)."""
         return edge_weights(self.similarity(vision_language), **self.settings)
 
     def forward(self, *features: Any, vision_language: Tensor | None = None, **named: Any) -> Any:
-        """Run the model."""
+        """Run the model with the edge weights of `vision_language` (B, T, D).
+
+        `features` and `named` are the model's own arguments; its output is returned.
+        """
         if vision_language is None:
             raise ValueError(
                 f"{type(unwrapped(self.model)).__name__} with weighted edges wants vision_language=(B, T, "
@@ -91,18 +96,18 @@ class SimilarityWeighted(nn.Module):
             return self.model(*features, **named)
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The model's own."""
+        """Compute the loss of the model: `output` is what `forward` returned, `label` (B,) in [0, 1]."""
         model: Any = self.model
         return model.loss(output, label)
 
     @property
     def branches(self) -> dict[str, nn.Module]:
-        """The model's branches, if it has any; guided ones train with the weights that they run with later."""
+        """The model's `branches`, if any; those with guides are wrapped in `SimilarityWeighted` too."""
         parts = getattr(self.model, "branches", {})
         return {name: self._around(part) if weightable(part) else part for name, part in parts.items()}
 
     def start_fusion(self) -> None:
-        """The model's own."""
+        """Call the model's `start_fusion`."""
         model: Any = self.model
         model.start_fusion()
 
@@ -110,7 +115,7 @@ class SimilarityWeighted(nn.Module):
         return SimilarityWeighted(part, self.texts, centre=self.centre, **self.settings)
 
     def extra_repr(self) -> str:
-        """Its settings, for print(model)."""
+        """Settings, for print(model)."""
         shown = {"texts": tuple(self.texts.shape)}
         shown |= {name: value for name, value in self.settings.items() if value is not None}
         return ", ".join(f"{name}={value}" for name, value in shown.items())

@@ -1,4 +1,4 @@
-"""The command `mag2`: train, score, report, figures, texts, extract, and what there is."""
+"""The command `mag2`: train, score, report, figures, texts, extract, and lists of datasets, models and recipes."""
 
 import sys
 from collections.abc import Sequence
@@ -32,16 +32,18 @@ def _commands() -> dict[str, Command]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 where something failed, 2 where the input is at fault, 130 if stopped.
+    """Run the command, and return its exit status.
+
+    The status is 0; 1 if something failed; 2 for an error in the input; 130 if it was stopped.
 
     Args:
-        arguments: without the program's name; those of this process by default.
+        arguments: the arguments without the program's name; those of this process by default.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = _commands()
     parser = Parser(prog="mag2", description=_ABOUT, epilog=_listed(commands))
     parser.add_argument("--version", action="version", version=f"mag2 {library_version()}")
-    parser.add_argument("command", metavar="COMMAND", help="one of those below")
+    parser.add_argument("command", metavar="COMMAND", help="one of the commands below")
     if not given:
         parser.print_help()
         return 2

@@ -7,15 +7,19 @@ from mag2.saving.arguments import given_path
 
 __all__ = ["COMMAND"]
 
-_ABOUT = """Draw the figures of the paper from a run: vector graphics and PNG, with captions in figures.md."""
+_ABOUT = """Draw the figures of the paper for a run: vector graphics and PNG, with captions in figures.md."""
 
 
 def _run(arguments: Sequence[str]) -> int:
     parser = make_parser("figures", _ABOUT, "mag2 figures runs/train-simulated --out figures")
-    parser.add_argument("run", type=given_path, metavar="RUN", help="folder of results, or of one training")
-    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="(RUN/figures)")
-    parser.add_argument("--only", nargs="+", metavar="FIGURE", help="figures by name; a wrong name lists them")
-    parser.add_argument("--formats", nargs="+", default=["svg", "png"], help="of svg, png and pdf (svg png)")
+    parser.add_argument("run", type=given_path, metavar="RUN", help="folder of a table's results, or of one training")
+    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="folder to write to (RUN/figures)")
+    parser.add_argument(
+        "--only", nargs="+", metavar="FIGURE", help="names of the figures to draw (all); an unknown name lists them"
+    )
+    parser.add_argument(
+        "--formats", nargs="+", default=["svg", "png"], help="file formats: any of svg, png, pdf (svg png)"
+    )
     add_choice(parser)
     options = parser.parse_args(list(arguments))
     if not options.run.is_dir():

@@ -56,7 +56,7 @@ def _run_recipes(arguments: Sequence[str]) -> int:
     from mag2.training.recipes import RECIPES
     from mag2.training.recipes.page import described, recipes_page
 
-    about = "Print how every model is trained on each target, and where that is from."
+    about = "Print how every model is trained on each target, with the source of these settings."
     options = make_parser("recipes", about, "mag2 recipes --json").parse_args(list(arguments))
     if options.json:
         print_json(described(RECIPES))

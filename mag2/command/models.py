@@ -1,4 +1,4 @@
-"""The models that `mag2 train` knows by name.
+"""The models that `mag2 train` accepts by name.
 
 The library imports no model of the field: their classes are found by the names that saved files have for them, and
 their adapters by the names of their modules.
@@ -26,9 +26,13 @@ class Model:
     """A model of the field.
 
     Attributes:
-        kind: its name in saved files. method: its name in tables. about: what it is, in one line.
-        recipe: how it is built and trained, by dataset and target. needs: its modalities.
-        adapter: the module that attaches texts and MAG2 to it; None where none does. stages: trainings, one by one.
+        kind: its name in saved files.
+        method: its name in tables.
+        about: a description in one line.
+        recipe: how it is built and trained, by dataset and target.
+        needs: the modalities that it needs.
+        adapter: the module that attaches texts and MAG2 to it; None if there is none.
+        stages: the number of its trainings, which run one after the other.
     """
 
     kind: str

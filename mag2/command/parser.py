@@ -1,4 +1,4 @@
-"""What all commands share: options, help that ends with an example, errors of one line, results for machines."""
+"""Parts that all commands use: options, help that ends with an example, errors of one line, results as JSON."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """An error is one line; descriptions keep their lines; options are not abbreviated."""
+    """A parser whose errors have one line; descriptions keep their lines, and options cannot be abbreviated."""
 
     def __init__(self, **options: Any):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -30,12 +30,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end with 2."""
+        """Print the error in one line, and end with exit status 2."""
         self.exit(2, f"{self.prog}: error: {printable(message)}\n")
 
 
 def make_parser(name: str, about: str, *examples: str) -> Parser:
-    """The parser of a command, whose help ends with examples; it has `--json`."""
+    """Return the parser of a command, with `--json`; its help ends with examples."""
     shown = "\n".join(["example:" if len(examples) == 1 else "examples:", *(f"  {each}" for each in examples)])
     parser = Parser(prog=f"mag2 {name}", description=about, epilog=shown)
     parser.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
@@ -43,14 +43,14 @@ def make_parser(name: str, about: str, *examples: str) -> Parser:
 
 
 def add_choice(parser: Parser) -> None:
-    """Options that choose whose model is drawn: `--row --target --seed --data`."""
+    """Add the options that select a training: `--row --target --seed --data`."""
     add = parser.add_argument
-    add("--row", help="draw the model of this row; by default MLAVL's first, else the first")
-    add("--target", help="of several targets one: TES, or FS1000/TES")
-    add("--seed", type=whole_number(0), help="of several seeds one (the smallest)")
-    add("--data", type=given_path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
+    add("--row", help="row whose model is shown; by default MLAVL's first row, else the first row")
+    add("--target", help="one of several targets: TES, or FS1000/TES")
+    add("--seed", type=whole_number(0), help="one of several seeds (the smallest)")
+    add("--data", type=given_path, metavar="FOLDER", help="present folder of the run's data, if they have moved")
 
 
 def print_json(value: Any) -> None:
-    """Print a value for programs."""
+    """Print a value as JSON."""
     print(json.dumps(value, indent=1, ensure_ascii=False))

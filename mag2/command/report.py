@@ -7,9 +7,9 @@ from mag2.saving.arguments import given_path
 
 __all__ = ["COMMAND"]
 
-_ABOUT = """Write a run as one HTML file that needs no network: tables that sort, figures, settings and versions.
+_ABOUT = """Write a report of a run as one HTML file, which needs no network: tables, figures, settings and versions.
 
-RUN is a folder of results, of one training, or a JSON file that `mag2 score --out` wrote."""
+RUN is a folder of a table's results, the folder of one training, or a JSON file that `mag2 score --out` wrote."""
 _EXAMPLES = (
     "mag2 report runs/train-simulated --out report.html",
     "mag2 score runs/train-simulated --out scores.json; mag2 report scores.json",
@@ -19,10 +19,13 @@ _EXAMPLES = (
 def _run(arguments: Sequence[str]) -> int:
     parser = make_parser("report", _ABOUT, *_EXAMPLES)
     parser.add_argument(
-        "run", type=given_path, metavar="RUN", help="folder of results or of one training, or a file of scores"
+        "run",
+        type=given_path,
+        metavar="RUN",
+        help="folder of a table's results or of one training, or a file of scores",
     )
-    parser.add_argument("--out", type=given_path, metavar="FILE", help="(RUN/report.html)")
-    parser.add_argument("--no-figures", action="store_true", help="leave the figures of a run out")
+    parser.add_argument("--out", type=given_path, metavar="FILE", help="file to write (RUN/report.html)")
+    parser.add_argument("--no-figures", action="store_true", help="leave out the figures of a run")
     add_choice(parser)
     options = parser.parse_args(list(arguments))
     if not options.run.exists():

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND"]
 
-_ABOUT = """Score performances in the target's units, with an interval, the model's grades and what each clip adds.
+_ABOUT = """Score performances in the target's units, with an interval, grades and the contribution of each clip.
 
-RUN is the folder of `mag2 train`, of a table, or of one training, not of several of these. Every target in it is
-scored; several seeds of one row give their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy of visual
-features. Without FEATURES, test videos of the run's own data are scored, which no model was trained on."""
+RUN is the folder of `mag2 train`, of a table, or of one training, not of several of these. All targets in it are
+scored; the score of several seeds of one row is their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy
+of visual features. Without FEATURES, test videos of the run's own data are scored, which were not used for training."""
 _EXAMPLES = (
     "mag2 score runs/train-simulated                                   three test videos of the demo",
     "mag2 score runs/train features --names routine1 --json",
@@ -33,7 +33,13 @@ def _run(arguments: Sequence[str]) -> int:
     parser = make_parser("score", _ABOUT, *_EXAMPLES)
     add = parser.add_argument
     add("run", type=given_path, metavar="RUN", help="folder with trained models")
-    add("features", nargs="?", type=given_path, metavar="FEATURES", help="a folder, or a .npy of visual features")
+    add(
+        "features",
+        nargs="?",
+        type=given_path,
+        metavar="FEATURES",
+        help="folder of features, or a .npy of visual features",
+    )
     for modality in ("audio", "flow", "vision-language"):
         add(
             f"--{modality}",
@@ -41,27 +47,33 @@ def _run(arguments: Sequence[str]) -> int:
             metavar="FILE",
             help=f"{modality} features of the same performance, a .npy",
         )
-    add("--names", nargs="+", metavar="NAME", help="videos of the folder, or of the test set, to score")
-    add("--row", help="of several rows the one to score with")
-    add("--target", help="of several targets one: TES, or FS1000/TES")
-    add("--seed", type=whole_number(0), help="of several seeds one; by default their mean")
+    add("--names", nargs="+", metavar="NAME", help="videos to score, of the folder or of the test set")
+    add("--row", help="one of several rows")
+    add("--target", help="one of several targets: TES, or FS1000/TES")
+    add("--seed", type=whole_number(0), help="one of several seeds; by default the mean of all")
     add(
         "--explain",
         nargs="+",
         choices=METHODS,
         default=["occlusion"],
-        help="how the contribution of a clip is found: occlusion leaves it out (the default), gradient is quicker",
+        help="contribution of a clip: occlusion replaces the clip by the mean of the others (the default), gradient is "
+        "faster",
     )
-    add("--level", type=real_number(0, 1, open_ends=True), default=0.9, help="of the interval (0.9)")
+    add(
+        "--level",
+        type=real_number(0, 1, open_ends=True),
+        default=0.9,
+        help="level of the interval: intended share of new videos whose score is inside (0.9)",
+    )
     add(
         "--clip-seconds",
         type=real_number(0, open_ends=True),
         metavar="SECONDS",
-        help="how long a clip is, where the folder does not say",
+        help="duration of a clip, if the folder does not have it",
     )
-    add("--data", type=given_path, metavar="FOLDER", help="where the run's own data lie now, if they have moved")
-    add("--device", default="cpu", help="cpu, cuda, ... (cpu)")
-    add("--out", type=given_path, metavar="FILE", help="write the scores there as JSON as well")
+    add("--data", type=given_path, metavar="FOLDER", help="present folder of the run's data, if they have moved")
+    add("--device", default="cpu", help="device of the models: cpu, cuda, ... (cpu)")
+    add("--out", type=given_path, metavar="FILE", help="write the scores as JSON to this file too")
     options = parser.parse_args(list(arguments))
     if options.out is not None:
         check_file_place(options.out)

@@ -24,11 +24,11 @@ def _run(arguments: Sequence[str]) -> int:
     sports = ACTIONS | OTHER_ACTIONS
     parser = make_parser("texts", _ABOUT, *_EXAMPLES)
     add = parser.add_argument
-    add("sport", nargs="?", metavar="SPORT", help=f"of {', '.join(sports)}")
-    add("--actions", nargs="+", metavar="TERM", help="action terms of your own instead, 2 or more")
-    add("--encoder", default="shipped", help="(shipped: MiniLM) or a name such as open_clip:ViT-B-16/openai, or a file")
+    add("sport", nargs="?", metavar="SPORT", help=f"one of {', '.join(sports)}")
+    add("--actions", nargs="+", metavar="TERM", help="your own action terms instead, 2 or more")
+    add("--encoder", default="shipped", help="shipped (MiniLM), a name such as open_clip:ViT-B-16/openai, or a file")
     add("--grades", type=whole_number(3, 8), default=6, help="number of grades, 3 to 8 (6)")
-    add("--out", type=given_path, metavar="FOLDER", help="save the features there")
+    add("--out", type=given_path, metavar="FOLDER", help="folder to save the features to")
     options = parser.parse_args(list(arguments))
     if (options.sport is None) == (options.actions is None):
         parser.error(f"give a sport, of {', '.join(sports)}, or --actions, not both")

@@ -14,9 +14,9 @@ from mag2.command.parser import Command, print_json
 __all__ = ["COMMAND"]
 
 PROGRAM = "mag2 train"
-_ABOUT = """Train models and keep them. Without --data it trains on simulated performances and says so everywhere.
+_ABOUT = """Train models and save them. Without --data the performances are simulated, and all results are marked so.
 
-Results, weights and predictions go to --out (docs/run-folder.md); the same command goes on after a kill."""
+Results, weights and predictions are written to --out (docs/run-folder.md). The same command continues a stopped run."""
 _EXAMPLES = """examples:
   mag2 train                                        the demo: MLAVL on simulated FS1000, TES
   mag2 train --rows gdlt gdlt+mag2 --seeds 0 1 2    two models, three seeds

@@ -19,8 +19,8 @@ _OWN = ("name", "target", "scale", "clips")
 class ArraysSpec(DatasetSpec):
     """A dataset whose features and scores your own function reads.
 
-    A subclass has `name`, `sport`, `scales`, `clips` and `arrays`; `mag2.data.register(TheSubclass())` makes it known,
-    and every table's command then takes ``--data NAME=FOLDER``.
+    A subclass defines `name`, `sport`, `scales`, `clips` and `arrays`. After `mag2.data.register(TheSubclass())` the
+    command of every table accepts ``--data NAME=FOLDER``.
     """
 
     label_files: ClassVar[Mapping[str, str]] = {}
@@ -28,16 +28,17 @@ class ArraysSpec(DatasetSpec):
 
     @abstractmethod
     def arrays(self, folder: Path, target: str) -> Mapping[str, Any]:
-        """The arguments of `Dataset.from_arrays` for one target: features, scores, split and any others.
+        """Return the arguments of `Dataset.from_arrays` for one target, as a dict.
 
-        Name, target, scale and clips are those of the spec.
+        "features" and "scores" are required. Leave out name, target, scale and clips: the class has them.
 
         Args:
-            folder: what the user gave. target: one of `targets`.
+            folder: the folder that the user gave.
+            target: one of `targets`.
         """
 
     def read_labels(self, files: Mapping[str, Path], target: str) -> NoReturn:
-        """Labels are a part of `arrays`."""
+        """Raise DataError: there are no label files, because scores are a part of `arrays`."""
         raise DataError(f"{self.name} has no label files: its scores are a part of arrays()")
 
     def read(
@@ -55,7 +56,14 @@ class ArraysSpec(DatasetSpec):
         needs: Collection[str] | None = None,
         crops: str = "shortest",
     ) -> Dataset:
-        """Read the dataset for one target; see `DatasetSpec.read`. There are no label files and no other locations."""
+        """Read the dataset for one target; arguments as in `DatasetSpec.read`.
+
+        `label_files`, `features`, `label_folder`, `feature_folder` and `crops` must have their defaults.
+
+        Raises:
+            DataError: one of these is given, no such target or folder, or `arrays` returned something else than the
+                arguments of `Dataset.from_arrays`.
+        """
         folder = Path(folder)
         self.require_target(target)
         if label_files or features or label_folder or feature_folder:

@@ -1,4 +1,4 @@
-"""A batch of cropped performances, and where its crops begin."""
+"""A batch of cropped performances, and the clips at which its crops begin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ class Batch:
         return f"Batch({', '.join(shapes)}; {dtype}, {self.visual.device})"
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
-        """The batch on a device; `dtype` is for the features, the label always keeps float32 or more.
+        """Return the batch on a device; `dtype` is for the features, the label always keeps float32 or more.
 
-        In half precision two skaters a tenth of a point apart would have one label.
+        In half precision two scores that differ by a tenth of a point would become one label.
         """
         label_dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
         return Batch(
@@ -54,9 +54,13 @@ class Batch:
 def crop_starts(
     lengths: NDArray[np.int64], clips: int, generator: torch.Generator | None = None, *, last: bool = True
 ) -> Tensor:
-    """Where a crop of `clips` begins in videos of `lengths` (B,): random with a generator, else centred.
+    """Return the first clip (B,) of a crop in each video: random with a generator, else centred.
 
-    `last` says whether the last possible start may come.
+    Args:
+        lengths: (B,) numbers of clips of the videos.
+        clips: length of the crops.
+        generator: for random crops.
+        last: whether a random crop may begin at the last possible start.
     """
     slack = torch.from_numpy(np.maximum(lengths - clips, 0))
     if generator is None:
@@ -68,5 +72,5 @@ def crop_starts(
 
 
 def common_lengths(features: Mapping[str, ClipFeatures]) -> NDArray[np.int64]:
-    """How many clips of each video all its modalities have."""
+    """Return for each video the smallest number of clips among its modalities, (n,)."""
     return np.min([part.lengths for part in features.values()], axis=0)

@@ -14,11 +14,13 @@ __all__ = ["draw_around"]
 def draw_around(programme: Programme, actions: Sequence[str], clips: int, rng: np.random.Generator) -> DrawnPerformance:
     """Draw the clips of a real performance: which of them show which element, and which elements the music fits.
 
-    Actions and executions are real. Without room for all actions it gets one clip for each.
+    Actions and executions are real. If there are fewer clips than actions, each action gets one clip.
 
     Args:
-        actions: the M actions that texts and features are about, in their order.
-        clips: of the longest kind of programme.
+        programme: the real performance.
+        actions: the M actions of the texts and features, in their order.
+        clips: number of clips of the longest kind of programme.
+        rng: source of all random numbers.
 
     Raises:
         ValueError: the programme has an action that is none of these.

@@ -6,9 +6,9 @@ __all__ = ["DataError"]
 
 
 class DataError(ValueError):
-    """A fault of the input: one sentence that names the file (and line) and says what to do.
+    """An error in the input data: one sentence that names the file (and line) and what to do.
 
-    Names of files are of others: what a terminal would obey in them is escaped.
+    Control characters in names of files are escaped, so that they have no effect in a terminal.
     """
 
     def __init__(self, sentence: str = ""):

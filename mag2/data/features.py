@@ -39,10 +39,11 @@ class ClipFeatures:
     Args:
         data: the rows, an array or a memory map.
         offsets: where each video begins, and where the last one ends.
-        digest: the hash of the content where it is known already; computed on first use otherwise.
+        digest: the hash of the content, if it was computed before; otherwise it is computed on first use.
 
     Raises:
-        ValueError: the array is no float32 matrix, or the offsets do not walk through it upwards.
+        ValueError: the array is no float32 matrix; or the offsets do not begin at 0, decrease, or do not end at its
+            number of rows.
     """
 
     def __init__(self, data: NDArray[np.float32], offsets: ArrayLike, *, digest: str | None = None):
@@ -79,7 +80,9 @@ class ClipFeatures:
 
     @classmethod
     def joined(cls, parts: Sequence["ClipFeatures"]) -> "ClipFeatures":
-        """The videos of all parts, one part after the other; on the same rows where the parts share them, else copied.
+        """Return the videos of all parts, one part after the other.
+
+        Rows that all parts share are not copied; otherwise they are copied.
 
         Raises:
             ValueError: parts of different width.
@@ -91,7 +94,7 @@ class ClipFeatures:
 
     @staticmethod
     def joined_digest(first: "ClipFeatures", second: "ClipFeatures") -> str:
-        """The digest of the videos of both, one after the other; read from where it is known already."""
+        """Return the digest of the videos of `first`, then `second`; it is not computed again where it is known."""
         if first._cut_from is not None and second._cut_from is not None:
             (whole, begin, border), (other, begin_second, end) = first._cut_from, second._cut_from
             if whole is other and (begin, border, end) == (0, begin_second, len(whole)):
@@ -122,12 +125,12 @@ class ClipFeatures:
         return self._digest
 
     def video(self, index: int) -> Tensor:
-        """All clips of one video (T_i, D), a copy."""
+        """Return a copy of all clips (T_i, D) of the video number `index`."""
         _check_videos(np.asarray([index]), len(self))
         return self._rows(index).clone()
 
     def crop(self, index: Sequence[int] | Tensor, clips: int, starts: Sequence[int] | Tensor) -> Tensor:
-        """Take `clips` clips of each video from its start, zeros where the video ends earlier.
+        """Return `clips` clips of each video from its start on, with zeros where the video ends earlier.
 
         Shapes:
             index (B,) and starts (B,) integers; returns (B, clips, D) float32, a copy.
@@ -138,7 +141,7 @@ class ClipFeatures:
         return self.take(Crops(self.lengths, index, clips, starts))
 
     def take(self, crops: "Crops") -> Tensor:
-        """The clips (B, T, D) of crops of videos of these lengths, a copy."""
+        """Return a copy of the clips (B, T, D) of some crops, which were made for videos of these lengths."""
         rows = (self._begins[crops.videos, None] + crops.positions).ravel()
         out = self._pool.empty(rows.size, self.width)
         # torch copies rows on all cores, numpy on one.
@@ -147,18 +150,18 @@ class ClipFeatures:
         return rearrange(out, "(b t) d -> b t d", t=crops.positions.shape[1])
 
     def part(self, begin: int, end: int) -> "ClipFeatures":
-        """The videos from `begin` up to `end`, on the same rows in memory or on disk."""
+        """Return the videos `begin` to `end` - 1; the rows are not copied."""
         view = self._view(self._begins[begin:end], self.lengths[begin:end])
         view._cut_from = (self, begin, end)
         return view
 
     def subset(self, index: NDArray[np.int64]) -> "ClipFeatures":
-        """The videos `index` (m,), in this order, on the same rows in memory or on disk."""
+        """Return the videos `index` (m,) in this order; the rows are not copied."""
         _check_videos(index, len(self))
         return self._view(self._begins[index], self.lengths[index])
 
     def shortened(self, lengths: ArrayLike) -> "ClipFeatures":
-        """The same videos, each ending after `lengths` (n,) clips; none may grow."""
+        """Return the same videos, each cut after `lengths` (n,) clips; no length may be above that of its video."""
         lengths = np.asarray(lengths, dtype=np.int64)
         if lengths.shape != self.lengths.shape or (lengths < 1).any() or (lengths > self.lengths).any():
             raise ValueError("shortened wants one length per video, from 1 to the length it has")
@@ -180,7 +183,7 @@ class ClipFeatures:
 
 
 class Crops:
-    """The clips of a batch of crops: the same for every modality of videos that have equal lengths in all of them.
+    """The clips of a batch of crops, for use in several modalities of videos that have equal lengths in all of them.
 
     Attributes:
         videos: (B,) the videos.
@@ -188,7 +191,10 @@ class Crops:
         ended: which of the B * T clips are past the end of their video.
 
     Args:
-        lengths: (n,) of all videos. index: (B,) the videos to crop. clips: T. starts: (B,) the first clips.
+        lengths: (n,) numbers of clips of all videos.
+        index: (B,) numbers of the videos to crop.
+        clips: T.
+        starts: (B,) the first clip of each crop.
 
     Raises:
         ValueError: as `ClipFeatures.crop`.
@@ -216,7 +222,7 @@ class Crops:
 
 
 class FeatureDigest:
-    """The hash of features that come one video at a time."""
+    """Computes the hash of features that are added one video at a time."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
@@ -240,7 +246,7 @@ def concatenated_digest(parts: Sequence[str]) -> str:
 
 
 def spread(numbers: ArrayLike) -> str:
-    """The least and the largest of some numbers, "12 to 40"; "none" of none."""
+    """Return the smallest and the largest number in words, "12 to 40"; "none" without numbers."""
     array = np.asarray(numbers)
     if not array.size:
         return "none"
@@ -249,7 +255,7 @@ def spread(numbers: ArrayLike) -> str:
 
 
 def whole_numbers(values: Sequence[int] | Tensor | NDArray[np.int64]) -> NDArray[np.int64]:
-    """A list of whole numbers as an array; ValueError where it is none: floats and truth values are no numbers."""
+    """Return whole numbers as an array; ValueError for anything else, floats and truth values included."""
     array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"a list of whole numbers is wanted, got {array.dtype} of shape {array.shape}")

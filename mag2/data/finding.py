@@ -1,4 +1,4 @@
-"""Where the label files and the features of a dataset lie: at their usual places, or where a search finds them."""
+"""Find the label files and the features of a dataset: at their usual places, or by a search."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,15 +21,16 @@ MOST_NAMED = 6  # entries of a folder that a sentence names
 
 @dataclass(frozen=True)
 class FilesOf:
-    """What is looked for, for one target of one dataset.
+    """The files to find for one target of one dataset.
 
     Attributes:
-        name: the dataset's. folder: that was given.
+        name: of the dataset.
+        folder: the folder that was given.
         label_files, features: the usual or the given places, relative to the folder or absolute; None leaves out a
             modality.
         chosen: the label files and modalities whose places were given; they are not searched for.
-        layouts: the other ways in which the files may lie.
-        label_folder, feature_folder: where labels and features lie apart.
+        layouts: other layouts of the files.
+        label_folder, feature_folder: separate folders of labels and of features, if any.
     """
 
     name: str
@@ -44,21 +45,21 @@ class FilesOf:
 
 @dataclass(frozen=True)
 class Found:
-    """Where features lie, relative to the dataset's folder or absolute, and every place that was read."""
+    """Paths of the features by modality, relative to the dataset's folder or absolute, and every path that was read."""
 
     features: dict[str, Path]
     every: list[Path]
 
 
 def find_labels(own: FilesOf, check: Callable[[Mapping[str, Path]], object]) -> dict[str, Path]:
-    """The label files, as whole paths.
+    """Return the label files, as absolute paths or relative to the present folder.
 
     Args:
-        own: what is looked for.
+        own: the files to find.
         check: raises DataError where label files are those of another dataset.
 
     Raises:
-        DataError: they are not found; one sentence with the layouts that would do.
+        DataError: they are not found; the sentence names the layouts that are accepted.
     """
     root = own.label_folder or own.folder
     usual = {key: (own.folder if key in own.chosen else root) / path for key, path in own.label_files.items()}
@@ -83,13 +84,16 @@ def find_labels(own: FilesOf, check: Callable[[Mapping[str, Path]], object]) -> 
 
 
 def find_files(own: FilesOf, labels: Mapping[str, Path], examples: Sequence[Example], needs: Collection[str]) -> Found:
-    """The features of some videos.
+    """Return the paths of the features of some videos.
 
     Args:
-        own: what is looked for. labels: the label files. examples: the videos. needs: modalities that must be there.
+        own: the files to find.
+        labels: the label files.
+        examples: the videos.
+        needs: modalities that must exist.
 
     Raises:
-        DataError: a needed modality is not found, or found twice; one sentence.
+        DataError: a needed modality is not found, or found twice.
     """
     given = {key: place for key, place in own.features.items() if key in own.chosen}
     found = find_features(own.folder, given)

@@ -1,4 +1,4 @@
-"""Hashes of what a dataset gives to training, by which a resumed training knows its data."""
+"""Hashes of the data of a dataset, by which a resumed training checks that they are the same."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, overload

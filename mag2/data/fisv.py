@@ -56,25 +56,27 @@ def read_fisv(
 
     Features of a modality are one pickled dict, number -> (T, D), or a folder of `<number>.npy`; the numbers of a
     dict may be integers or text. An array may be (T, K, D), K views of each clip that are averaged. The label files
-    have the columns number TES PCS deduction; the deduction may be left out, and a header line may stand above. A
-    pickle that asks for anything but arrays and plain values is refused. See `DatasetSpec.read` for the order of checks
-    and the store.
+    have the columns number TES PCS deduction; the deduction and a header line are optional. A pickle with anything but
+    arrays and plain values is refused. See `DatasetSpec.read` for the order of checks and the store.
 
     Args:
-        folder: holds the label files and the features, unless said otherwise.
+        folder: contains the label files and the features, unless other paths are given.
         target: TES or PCS.
-        clips: the length of every crop; 136 hold nearly all of a short program.
-        train: the label file of the training split, relative to `folder` or absolute; `test` likewise.
-        video: file or folder of the visual features, relative to `folder` or absolute, or several of which the first
-            that exists is taken; `audio` and `flow` likewise, and `vision_language`, the same clips in the space
-            of a text encoder such as CLIP's (ours). None leaves one of these out; flow and vision_language that
-            do not exist are left out as well.
+        clips: T, the length of every crop; 136 clips contain nearly all of a short program.
+        train, test: label files of the two splits, relative to `folder` or absolute.
+        video, audio, flow: file or folder of the features of a modality, relative to `folder` or absolute; or several,
+            of which the first that exists is read. None leaves audio or flow out; flow that does not exist is left out.
+        vision_language: the same for features of the same clips in the space of a text encoder such as CLIP's (our
+            addition); left out where they do not exist.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of videos that are ready, counted for each modality, and their total.
 
+    Returns:
+        The `Dataset`.
+
     Raises:
-        DataError: one sentence naming the file and, where there is one, the line at fault.
+        DataError: one sentence that names the file and, if there is one, the line.
     """
     files = {"train": train, "test": test}
     features = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
@@ -85,11 +87,11 @@ def read_fisv(
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FisV(SimulatableSpec):
-    """Fis-V. Simulated, its scores are drawn like the real ones, or are the real ones.
+    """The dataset Fis-V. A simulation of it has drawn scores, or the real ones.
 
     Args:
-        train: the rows of the real training labels, for a simulation with real scores; `test`, those of the test
-            labels. `FisV.with_labels` reads them.
+        train, test: rows of the real training and test labels, for a simulation with real scores; `FisV.with_labels`
+            reads them.
     """
 
     name = "Fis-V"
@@ -117,7 +119,7 @@ class FisV(SimulatableSpec):
 
     @classmethod
     def with_labels(cls, folder: str | Path) -> "FisV":
-        """Fis-V that is simulated with the real `train.txt` and `test.txt` of a folder.
+        """Return Fis-V for a simulation with the real `train.txt` and `test.txt` of a folder.
 
         Raises:
             DataError: a label file is at fault.

@@ -22,13 +22,14 @@ COLUMNS = ("video", "number", "code", "base_value", "goe")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FisVProgrammes(FisV):
-    """Fis-V that is simulated around its real programmes: scores, split, elements and their execution are real.
+    """Fis-V for a simulation around its real programmes: scores, split, elements and their execution are real.
 
-    The protocols' scores have no mark for the music alone. The music fits more elements where PCS ranks higher than
-    TES among the videos.
+    The protocols have no mark for the music alone. In the simulation the music fits more elements of a video whose rank
+    by PCS is higher than its rank by TES.
 
     Args:
-        train, test: as `FisV` has them. elements: of each video by its number.
+        train, test: as in `FisV`.
+        elements: of each video, by its number.
     """
 
     sport = "figure_skating_elements"
@@ -37,7 +38,7 @@ class FisVProgrammes(FisV):
 
     @classmethod
     def with_elements(cls, folder: str | Path) -> "FisVProgrammes":
-        """Fis-V with the real `train.txt`, `test.txt` and `elements.csv` of a folder.
+        """Return Fis-V with the real `train.txt`, `test.txt` and `elements.csv` of a folder.
 
         Raises:
             DataError: a file is at fault, or a video has no elements.

@@ -15,13 +15,16 @@ __all__ = ["make_folds"]
 def make_folds(
     count: int, folds: int, groups: Sequence[Any] | None = None, seed: int = 0
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The indices (train, test) of each fold, ascending; every video is in one test part.
+    """Return the indices (train, test) of each fold, ascending; every video is in one test part.
 
     The order of the groups (of the videos, without groups) is drawn with `seed`; the largest groups are placed first,
     each into the fold with the fewest videos, so that folds are as equal as whole groups allow.
 
     Args:
-        count: N, how many videos there are. folds: how many folds. groups: (N,) what each video belongs to.
+        count: N, the number of videos.
+        folds: the number of folds.
+        groups: (N,) the group of each video; videos of one group are in one fold.
+        seed: seed of the random order.
 
     Raises:
         DataError: fewer than 2 folds, fewer groups than folds, or a fold of a single video, which has no rank

@@ -50,35 +50,38 @@ def read_fs1000(
 ) -> Dataset:
     """Read FS1000 for one target from its released files.
 
-    `<video>/<name>.npy` (T, K, 768), averaged over the K views of a clip, or (T, 768); `<audio>/<name>.npy` (T, 768);
-    `<flow>/<name>.npy` (T, K, 1024) or (T, 1024), optional; `<vision_language>/<name>.npy` (T, D) or (T, K, D), ours
-    and optional: the same clips in the space of a text encoder, such as CLIP's image features of K frames of a clip.
-    Any other width is accepted if all videos share it.
-    `train_fs1000_new.txt` and `val_fs1000_new.txt` have the columns name TES PCS SS TR PE CO IN factor,
-    split at tabs or blanks; a header line may stand above. See `DatasetSpec.read` for the order of checks and the
-    store.
+    Each video has a file `<video>/<name>.npy` (T, 768), or (T, K, 768) with K views of each clip that are averaged;
+    `<audio>/<name>.npy` (T, 768); optionally `<flow>/<name>.npy` (T, 1024) or (T, K, 1024); and optionally
+    `<vision_language>/<name>.npy` (T, D) or (T, K, D): the same clips in the space of a text encoder, such as CLIP's
+    image features of K frames of a clip (our addition). Any other width is accepted if all videos have it.
+    `train_fs1000_new.txt` and `val_fs1000_new.txt` have the columns name TES PCS SS TR PE CO IN factor, separated by
+    tabs or blanks, and an optional header line. See `DatasetSpec.read` for the order of checks and the store.
 
     Args:
-        folder: holds the label files and, unless said otherwise, the feature folders.
-        target: TES, PCS, SS, TR, PE, CO or IN. PCS is divided by the factor of its row first.
-        clips: the length of every crop; 95 as released.
-        video: folder of the visual features, relative to `folder` or absolute; `audio`, `flow` and `vision_language`
-            likewise. Without a flow folder, or with `flow=None`, the batches have no flow; so with `vision_language`.
+        folder: contains the label files and, unless other paths are given, the feature folders.
+        target: TES, PCS, SS, TR, PE, CO or IN. PCS is divided by the factor of its row first (released code).
+        clips: T, the length of every crop; 95 as released.
+        video, audio: folders of the features, relative to `folder` or absolute.
+        flow, vision_language: the same; with None, or where the folder does not exist, the batches have none.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of feature files that are ready and their total.
-        crops: where audio and video differ in length, "shortest" (both end with the shorter) or "released" (as MLAVL's
-            loader: crops begin by the video's length, the shorter one is padded with zeros).
+        crops: for audio and video of different length: "shortest" cuts both to the shorter; "released" crops as MLAVL's
+            loader does: the crop is placed by the length of the video, and the shorter modality is padded with zeros.
+
+    Returns:
+        The `Dataset`.
 
     Raises:
-        DataError: one sentence naming the file and line at fault.
+        DataError: one sentence that names the file and line.
+        ValueError: `clips` below 1, or unknown `crops`.
     """
     features = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
     return FS1000().read(folder, target, clips=clips, features=features, cache=cache, progress=progress, crops=crops)
 
 
 class FS1000(SimulatableSpec):
-    """FS1000. Simulated, it has five marks out of 10 that follow the components, PCS their sum, and TES."""
+    """The dataset FS1000. A simulation of it has TES, five component marks out of 10, and PCS, their sum."""
 
     name = "FS1000"
     sport = "figure_skating"

@@ -1,4 +1,4 @@
-"""ISU: real programmes with real scores; as features the words of the programme, or any features in a folder."""
+"""ISU: real programmes with real scores; the features are texts of the programme, or any features in a folder."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -37,22 +37,25 @@ def read_isu(
     encoder: str = "shipped",
     clips: int = LONGEST,
 ) -> Dataset:
-    """Read the 1,726 real performances that the library ships, with the words of the programme as visual features.
+    """Read the 1,726 real performances that the library ships, with text features of their elements as visual features.
 
-    A clip is an executed element, in the order of the programme; its feature is what a text encoder makes of its
-    description, "triple Lutz, triple toe loop combination, under-rotated". So the features say what the technical
-    panel called: elements, levels and marks. The grade of execution is not in them, and no video is read: it is what
-    a perfect recogniser of elements could give. Programmes and scores are real, `simulated` is false.
+    A clip is an executed element, in the order of the programme. Its feature is the output of a text encoder for the
+    description of the element, "triple Lutz, triple toe loop combination, under-rotated". So the features contain what
+    the technical panel called: elements, levels and marks, but not the grade of execution. No video is used: these are
+    the features that a perfect recogniser of elements could give. Programmes and scores are real, `simulated` is False.
 
-    The same rows are vision_language features: they lie in the space of the encoder's action texts. The split is
-    fixed, the last four competitions for testing (`mag2.programmes.TEST_COMPETITIONS`).
+    The same rows are the vision_language features: they are in the space of the encoder's action texts. The split is
+    fixed, with the last four competitions for testing (`mag2.programmes.TEST_COMPETITIONS`).
 
     Args:
         target: TES, PCS (divided by the program factor), SS, TR, PE, CO or IN; scales are `mag2.programmes.SCALES`.
         discipline: "men", "ladies", "pairs" or "ice dance"; all by default.
         segment: "short" or "free"; both by default.
-        encoder: "shipped" (MiniLM, 384 wide, offline), or a name that `mag2.encoders.load_text_encoder` knows.
-        clips: the length of every crop; 14 hold all elements of every programme.
+        encoder: "shipped" (MiniLM, D = 384, without a download), or a name as in `mag2.encoders.load_text_encoder`.
+        clips: T, the length of every crop; 14 clips contain all elements of every programme.
+
+    Returns:
+        The `Dataset`.
 
     Raises:
         DataError: no such target, discipline or segment.
@@ -79,7 +82,11 @@ def read_isu(
 def chosen_performances(
     discipline: str | None = None, segment: str | None = None
 ) -> tuple[tuple[Performance, ...], tuple[Performance, ...]]:
-    """The performances of train and of test, all or those of a discipline, a segment or both; DataError as above."""
+    """Return the performances of train and of test: all, or those of a discipline, a segment or both.
+
+    Raises:
+        DataError: no such discipline or segment.
+    """
     for what, given, known in (("discipline", discipline, DISCIPLINES), ("segment", segment, SEGMENTS)):
         if given is not None and given not in known:
             raise DataError(f"ISU has no {what} {given!r}: choose one of {', '.join(known)}")
@@ -90,10 +97,10 @@ COLUMNS = ("name", *SCALES, "factor")
 
 
 class ISU(DatasetSpec):
-    """The shipped performances (`read_isu`), or features of your own for performances of figure skating in a folder.
+    """The dataset ISU: the shipped performances (`read_isu`), or a folder with features and labels of your own.
 
-    The folder has the files of FS1000: label files with the columns name TES PCS SS TR PE CO IN factor, here
-    `train.txt` and `test.txt`, and a file of features a video.
+    The folder has files as FS1000: label files with the columns name TES PCS SS TR PE CO IN factor, here `train.txt`
+    and `test.txt`, and a file of features for each video.
     """
 
     name = "ISU"

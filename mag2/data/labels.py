@@ -1,4 +1,4 @@
-"""Label files: rows of plain text that know their file and line, and the labelled videos made of them."""
+"""Label files: rows of plain text with their file and line, and the labelled videos made of them."""
 
 import logging
 import math
@@ -60,12 +60,12 @@ class LabelRow:
 
 
 def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
-    """The rows of a label file that are not blank.
+    """Return the rows of a label file that are not blank.
 
     Args:
         path: the file.
-        optional_header: whether a header line may stand above the rows. The first line is one where none of its
-            fields has a digit, and none but the first is a number.
+        optional_header: whether the file may have a header line. The first line is a header if none of its fields has a
+            digit, and none but the first is a number.
 
     Raises:
         DataError: the file is missing, no text, or without rows.
@@ -96,7 +96,7 @@ def read_rows(path: Path, *, optional_header: bool = False) -> list[LabelRow]:
 
 
 def scaled(value: float, scale: float, *, meaning: str, where: str) -> float:
-    """A score divided by its scale, in [0, 1]; DataError where it lies outside."""
+    """Return a score divided by its scale, in [0, 1]; DataError where it is outside."""
     if not 0 <= value <= scale:
         raise DataError(
             f"{where} gives {meaning} as {shortened(value)}, outside its scale of 0 to {scale:g}: correct the row"
@@ -105,7 +105,7 @@ def scaled(value: float, scale: float, *, meaning: str, where: str) -> float:
 
 
 def require_labels(examples: Sequence[Example], split: str) -> None:
-    """Raise DataError where a split, named so in the error, has no videos, or a label that lies outside [0, 1]."""
+    """Raise DataError where a split has no videos, or a label outside [0, 1]; `split` names it in the error."""
     if not examples:
         raise DataError(f"{split} has no videos: label one or more")
     for example in examples:
@@ -117,7 +117,7 @@ def require_labels(examples: Sequence[Example], split: str) -> None:
 
 
 def require_unique_names(train: Sequence[Example], test: Sequence[Example]) -> None:
-    """Raise DataError where a name stands twice in a split, or in both, or leads out of the folder of features."""
+    """Raise DataError where a name is twice in a split, or in both splits, or leads out of the folder of features."""
     seen: dict[str, str] = {}
     for split in (train, test):
         before = dict(seen)

@@ -1,7 +1,7 @@
-"""Find the files of a dataset in a folder as people download it: nothing is renamed, moved or linked.
+"""Find the files of a dataset in a folder as it is downloaded: nothing is renamed, moved or linked.
 
-Labels and features at the dataset's usual places are taken first. What is missing there is searched for in the folder
-and below it: label files by their names and by what their rows say, features by the videos that they hold.
+Labels and features at the dataset's usual places are used first. Missing ones are searched for in the folder and below
+it: label files by their names and rows, features by the videos that they contain.
 """
 
 import logging
@@ -32,12 +32,12 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Layouts:
-    """The ways in which a dataset's files lie about, beside the usual one.
+    """The layouts of a dataset's files besides the usual one.
 
     Attributes:
-        said: each layout in words, for the sentence that refuses a folder.
+        said: each layout in words, for the error about a folder that has none of them.
         label_files: for each label file, by argument name, the names that it may have, the preferred one first. The
-            names are relative to one folder, in which all of them lie.
+            names are relative to one folder, which contains all of them.
         features: for each modality, further places of its features, relative to the folder of the labels.
     """
 
@@ -98,16 +98,16 @@ def labels_below(
 def features_below(
     roots: Iterable[Path], examples: Sequence[Example], files: Mapping[str, Sequence[str]], wanted: Iterable[str]
 ) -> dict[str, Path]:
-    """Where features lie at or below some folders, by modality; modalities that are not found are left out.
+    """Return the paths of features at or below some folders, by modality; modalities that are not found are left out.
 
     Args:
-        roots: where to search, the first first.
-        examples: videos that they must have.
-        files: for each modality, the names of files that hold all its videos (a pickled dict).
+        roots: folders to search, in this order.
+        examples: videos whose features must be there.
+        files: for each modality, the names of files that contain all its videos (a pickled dict).
         wanted: the modalities to find.
 
     Raises:
-        DataError: several places fit one modality, or nothing says which modality a folder holds.
+        DataError: several paths fit one modality, or it cannot be decided which modality a folder contains.
     """
     wanted = list(wanted)
     folders = list(dict.fromkeys(folder.resolve() for root in roots for folder in _folders(root)))
@@ -134,7 +134,7 @@ def features_below(
 
 
 def relative_to(folder: Path, path: Path) -> Path:
-    """The path as seen from the folder where it lies in it, else the absolute path."""
+    """Return the path relative to the folder if it is inside, else the absolute path."""
     whole, base = path.resolve(), folder.resolve()
     return whole.relative_to(base) if whole.is_relative_to(base) else whole
 

@@ -51,25 +51,28 @@ def read_logo(
 
     `<features>/<game>_<index>.npy` is (T, D) or (T, K, D), K views of each clip that are averaged. `anno_dict.pkl` is
     a pickled dict, (game, index) -> tuple whose element 1 is the score from 0 to 100; `train_split3.pkl` and
-    `test_split3.pkl` are pickled lists of its keys. A pickle that asks for anything but arrays and plain values
-    is refused. See `DatasetSpec.read` for the order of checks and the store.
+    `test_split3.pkl` are pickled lists of its keys. A pickle with anything but arrays and plain values is refused. See
+    `DatasetSpec.read` for the order of checks and the store.
 
     Args:
-        folder: holds the annotations, the splits and the features, unless said otherwise.
-        clips: the length of every crop. By default that of the videos where all have one length, so that nothing is
-            cropped, as released; else 160, which is ours: a video lasts 204 s on average, which is as many clips of
-            32 frames at 25 frames a second.
-        annotations: file of the scores, relative to `folder` or absolute; `train` and `test`, those of the splits,
-            likewise.
-        features: folder of the visual features, relative to `folder` or absolute. No others were released.
-        vision_language: folder of the same clips in the space of a text encoder such as CLIP's, likewise (ours).
-            Where it does not exist, or with None, the batches have none.
+        folder: contains the annotations, the splits and the features, unless other paths are given.
+        clips: T, the length of every crop. By default that of the videos where all have one length, so that nothing is
+            cropped, as released; else 160 (our choice): a video lasts 204 s on average, which are 160 clips of 32
+            frames at 25 frames a second.
+        annotations: file of the scores, relative to `folder` or absolute.
+        train, test: files of the splits, relative to `folder` or absolute.
+        features: folder of the visual features, relative to `folder` or absolute. No other modality was released.
+        vision_language: folder of the same clips in the space of a text encoder such as CLIP's (our addition), relative
+            to `folder` or absolute. Where it does not exist, or with None, the batches have none.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of videos that are ready and their total.
 
+    Returns:
+        The `Dataset`.
+
     Raises:
-        DataError: one sentence naming the file and the entry at fault; entries are counted from 1.
+        DataError: one sentence that names the file and the entry; entries are counted from 1.
     """
     files = {"annotations": annotations, "train": train, "test": test}
     locations = {"visual": features, "vision_language": vision_language}
@@ -79,7 +82,7 @@ def read_logo(
 
 
 class LOGO(SimulatableSpec):
-    """LOGO. Simulated, technical and component quality count the same; the music is judged but not recorded."""
+    """The dataset LOGO. In a simulation of it technical and component quality have equal weights in the score."""
 
     name = "LOGO"
     sport = "artistic_swimming"

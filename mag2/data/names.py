@@ -1,4 +1,4 @@
-"""Names of videos, which label files give and which become names of files."""
+"""Names of videos, which come from label files and become names of files."""
 
 import re
 
@@ -12,7 +12,7 @@ _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 
 
 def require_inner_name(name: str, where: str) -> None:
-    """Refuse a name whose file would not lie in its folder, or could not exist.
+    """Refuse a name whose file would be outside its folder, or cannot exist.
 
     Args:
         name: as a label file or annotation gives it.

@@ -1,4 +1,4 @@
-"""The header of a `.npy` file, checked before anything is allocated for what it announces."""
+"""The header of a `.npy` file, checked before memory is allocated for its array."""
 
 import math
 import os
@@ -15,7 +15,7 @@ NPY_MAGIC = np.lib.format.MAGIC_PREFIX
 
 
 class NpyHeader(NamedTuple):
-    """What a `.npy` file says of its array."""
+    """Shape, order and dtype of the array in a `.npy` file."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -23,10 +23,10 @@ class NpyHeader(NamedTuple):
 
 
 def checked_header(stream: BinaryIO) -> NpyHeader:
-    """The header of a `.npy` file that is whole; the stream stands at its first number, or at its pickle, afterwards.
+    """Read the header of a complete `.npy` file; afterwards the stream is at the first number, or at the pickle.
 
     Args:
-        stream: at the file's first byte.
+        stream: at the first byte of the file.
 
     Raises:
         ValueError: a damaged header, or numbers that the file does not have; the reason, for the end of a sentence.

@@ -53,20 +53,20 @@ class Performances:
 
     Args:
         names: the videos' names, in the order of the label file.
-        label: their labels.
-        scale: what the scores, less the minimum, were divided by.
-        features: "visual" and, where they exist, "audio", "flow" and "vision_language". Where the lengths of a video
-            differ, it ends with the shortest.
+        label: (n,) their labels: (score - minimum) / scale.
+        scale: the range of the scores, above 0.
+        features: the features of each modality: "visual" and, where they exist, "audio", "flow" and "vision_language".
         clips: T, the length of every crop.
-        crops: "shortest": as above. "released", as MLAVL's loader crops where its modalities differ in length: a video
-            is as long as its visual part, crops begin by that length, a modality that ends earlier is padded with
-            zeros, and in a crop that is longer than the video one that ends later goes on. Random crops never take the
-            last possible start there.
+        crops: for videos whose modalities differ in length. "shortest": the video ends with its shortest modality.
+            "released", as MLAVL's loader crops: the crop is placed by the length of the visual features; a shorter
+            modality is padded with zeros; in a crop that is longer than the visual features, a longer modality is kept.
+            A random crop then never begins at the last possible start.
         minimum: the score of a label of 0.
-        groups: for each video what it belongs to (an athlete, a surgeon), None where nothing is known.
+        groups: (n,) the group of each video (an athlete, a surgeon), for splits and folds; None where it is not known.
 
     Raises:
-        ValueError: the parts do not have one entry per video, a label lies outside [0, 1], or there is no visual part.
+        ValueError: an unknown modality or value of `crops`, no visual features, not one entry per video, a label
+            outside [0, 1], `clips` below 1, or a scale that is not above 0.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Performances:
         return self._label
 
     def subset(self, index: Sequence[int] | Tensor | NDArray[np.int64]) -> "Performances":
-        """The performances `index` (m,), in this order; their features are not copied.
+        """Return the performances `index` (m,), in this order; their features are not copied.
 
         Raises:
             ValueError: an index that is no video of the split.
@@ -137,7 +137,7 @@ class Performances:
         return part
 
     def in_units(self, label: Tensor) -> Tensor:
-        """Labels or predictions in [0, 1] as scores in the target's units."""
+        """Convert labels or predictions in [0, 1] to scores in the target's units: minimum + scale * label."""
         return self.minimum + self.scale * label
 
     def __len__(self) -> int:
@@ -156,11 +156,15 @@ class Performances:
     def batch(
         self, index: Sequence[int] | Tensor, generator: torch.Generator | None = None, *, clips: int | None = None
     ) -> Batch:
-        """The performances `index` (B,), cropped to `clips` and padded with zeros at the end.
+        """Return the performances `index` (B,) as a `Batch`, cropped and padded with zeros at the end.
 
-        With a generator (training) every crop starts at a random clip, any start that fills the crop being
-        as likely as any other; without (evaluation) it is the middle of the video. All modalities of a video have one
-        start. `clips` is the length that the split was made with, unless given.
+        All modalities of a video are cropped at the same start.
+
+        Args:
+            index: numbers of the videos.
+            generator: for training: every crop begins at a random clip, and all starts that fill the crop are equally
+                likely. Without it (evaluation) the crop is the middle of the video.
+            clips: T, the length of the crops; by default the one that the split was made with.
 
         Raises:
             ValueError: an index that is no video of the split, or `clips` below 1.
@@ -195,12 +199,16 @@ class Performances:
 class Dataset:
     """The splits of a dataset for one target.
 
-    `simulated` marks drawn numbers; every result shows it.
-    `fingerprints` are hashes: "videos" of names, labels, lengths, target and crop length, and one of each modality's
-    features. Two datasets with the same fingerprints give the same batches, so a resumed training knows whether it has
-    the data that it began with. A modality that is added later changes no other fingerprint, unless it cuts videos
-    short. They are always computed; hashes of your own under other names are kept beside them.
-    `validation` is kept apart from both splits, for choices of yours; `fit` does not read it.
+    Attributes:
+        name: of the dataset.
+        target: the score that the labels are of.
+        train, test: the two splits.
+        simulated: whether features or scores were drawn; every result shows it.
+        fingerprints: hashes of the data: "videos" of names, labels, lengths, target and crop length, and one of the
+            features of each modality. Two datasets with the same fingerprints give the same batches; a resumed training
+            compares them. A modality that is added later changes no other fingerprint, unless it makes videos shorter.
+            They are always computed; hashes that you give under other names are added.
+        validation: videos apart from both splits, for your own use; `mag2.training.fit` does not use it.
 
     Raises:
         ValueError: a split without videos, or splits that differ in scale, minimum or features.
@@ -244,37 +252,38 @@ class Dataset:
         simulated: bool = False,
         cache: str | Path | None = None,
     ) -> "Dataset":
-        """A dataset of N videos whose features are arrays, tensors or `.npy` files.
+        """Build a dataset of N videos from arrays, tensors or `.npy` files.
 
         Arrays are copied once, into float32, integers too; truth values, complex numbers and objects are refused.
         Files are read once into a store that is mapped into memory; one file of float32 (N, T, D), or a memory map of
-        it, is mapped as it is.
+        it, is mapped without a copy.
 
         Args:
-            features: by modality ("visual" always, "audio", "flow", "vision_language") the videos, or those of
-                "visual" alone. They are a list of N arrays or tensors (T, D), or (T, K, D) whose K views are averaged,
-                or paths of `.npy` files that hold such an array; or one array, tensor or path for all, (N, T, D) or
+            features: a dict from modality ("visual" always; "audio", "flow", "vision_language") to the videos, or the
+                videos of "visual" alone. Videos are a list of N arrays, tensors or paths of `.npy` files, each (T, D),
+                or (T, K, D) with K views that are averaged; or one array, tensor or path for all, (N, T, D) or
                 (N, T, K, D).
             scores: (N,) in the target's units.
-            scale: the range of the scores; a label is (score - minimum) / scale and lies in [0, 1]. By default it is
-                taken from the best score of the training split, with a warning that says so.
-            minimum: the lowest score there can be.
-            split: which videos are for testing: their share, drawn with `seed`; or a mask (N,) that is true for them;
-                or two lists of indices, (train, test). Three lists (train, validation, test), three shares that add up
-                to 1, or a dict by these names make a validation split too.
-            groups: (N,) for each video what it belongs to (an athlete, a surgeon). No group is torn apart: shares are
-                met as nearly as whole groups allow, and a mask or lists that tear one are refused.
-            seed: of a split that is drawn.
-            names: (N,) different texts; by default those of the files, else "video-0", "video-1", ...
-            clips: T, the length of every crop; by default that of the longest video, so that nothing is cut and shorter
-                videos end with zeros.
-            name: the dataset's. target: what it is scored on.
-            simulated: whether features or scores were drawn; every result will say so.
+            scale: the range of the scores; a label is (score - minimum) / scale, in [0, 1]. By default it is computed
+                from the best score of the training split, and a warning is given.
+            minimum: the lowest possible score.
+            split: which videos are for testing: their share, drawn with `seed`; or a mask (N,) that is True for them;
+                or two lists of indices, (train, test). Three lists (train, validation, test), three shares of sum 1, or
+                a dict by these names make a validation split too. The default is a share of 0.25 (our choice).
+            groups: (N,) the group of each video (an athlete, a surgeon). All videos of a group are in one split: shares
+                are met as nearly as this allows, and a mask or lists that divide a group are refused.
+            seed: seed of a split that is drawn.
+            names: (N,) different names; by default those of the files, else "video-0", "video-1", ...
+            clips: T, the length of every crop; by default that of the longest video, so that nothing is cut, and
+                shorter videos are padded with zeros.
+            name: name of the dataset.
+            target: name of the score.
+            simulated: whether features or scores were drawn; every result shows it.
             cache: folder of the store; by default `.mag2-cache` beside the first file or, where that cannot be written,
                 a folder of the user's cache.
 
         Raises:
-            DataError: one sentence that says what does not fit and what to give.
+            DataError: one sentence with the argument that does not fit and what to give.
         """
         own = own_data(
             features,
@@ -337,17 +346,19 @@ def assemble(
     simulated: bool = False,
     crops: str = "shortest",
 ) -> Dataset:
-    """Build a dataset from what every loader has.
+    """Build a dataset from labelled videos and their features.
+
+    It gives one warning where modalities of a video differ in length, with the number of such videos.
 
     Args:
-        name: the dataset's. target: what it is scored on. scale: what the scores were divided by.
-        clips: the length of every crop.
-        train: the labelled videos of the training split; `test` likewise.
+        name: of the dataset.
+        target: the score that the labels are of.
+        scale: the number that the scores were divided by.
+        clips: T, the length of every crop.
+        train, test: the labelled videos of the two splits.
         features: of each modality, the videos of train followed by those of test.
         simulated: whether the features were drawn.
-        crops: "shortest" or "released", as `Performances` has them.
-
-    Warns once where the modalities of a video differ in length, with the number of such videos.
+        crops: "shortest" or "released", as in `Performances`.
     """
     _warn_of_lengths(name, features, crops)
     border, end = len(train), len(train) + len(test)

@@ -19,15 +19,18 @@ MAX_OBJECT_ARRAYS = 16  # in one another; unlike lists, numpy frees them by recu
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Read a pickle, or an object `.npy` as `numpy.save` writes a dict, of arrays and plain Python values.
+    """Read a pickle of arrays and plain Python values without running any code of the file.
 
-    Arrays come back as `numpy.ndarray`; a dict that `numpy.save` wrapped into an array comes back as the
-    dict. Files of numpy 1 and 2, of every pickle protocol and of Python 2 are read. A pickle is a program;
-    here it can build numbers, strings, bytes, tuples, lists, dicts, sets and arrays of these, nothing else:
-    no class or function outside a fixed list is even imported.
+    A `.npy` file is accepted too: a plain array, or an object array as `numpy.save` writes a dict. Arrays are returned
+    as `numpy.ndarray`; a dict that `numpy.save` put into an array is returned as the dict. Files of numpy 1 and 2, of
+    every pickle protocol and of Python 2 are read. A pickle is a program. Here it can only build numbers, strings,
+    bytes, tuples, lists, dicts, sets and arrays of these; no class or function outside a fixed list is imported.
+
+    Args:
+        path: the file.
 
     Raises:
-        DataError: one sentence naming the file, and the class or function it asked for if that was refused.
+        DataError: one sentence that names the file, and the class or function in it that was refused.
     """
     path = Path(path)
     if path.exists() and not path.is_file():

@@ -1,4 +1,4 @@
-"""What a real performance gives to the simulator."""
+"""A real performance, as the simulator uses it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ class ProgrammeElement:
 
 @dataclass(frozen=True)
 class Programme:
-    """A real performance as the simulator takes it.
+    """A real performance, as the simulator uses it.
 
     Attributes:
-        name: of the video. elements: in the order in which they were skated.
+        name: of the video.
+        elements: in the order in which they were skated.
         music: in [0, 1], the chance that the music fits an element.
-        length: how long it lasts, as a share of the longest kind of programme of its dataset.
+        length: its duration as a share of the longest kind of programme of its dataset.
         scores: the real scores, by the columns of the dataset's label files.
-        technical, component: the real scores that stand for the two qualities.
+        technical, component: the real scores that are used as the two qualities.
     """
 
     name: str

@@ -42,7 +42,7 @@ class RawFeatures:
 
 
 def list_raw_features(path: Path, examples: Sequence[Example]) -> list[RawFeatures]:
-    """The features of each example: from a pickled dict where the path is a file, else from a folder.
+    """Return the features of each example: from a pickled dict if the path is a file, else from a folder.
 
     Raises:
         DataError: the folder, or a file in it, does not exist. A pickled dict is not opened yet.

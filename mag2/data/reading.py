@@ -113,7 +113,7 @@ def read_features(
 
 
 def is_simulated(folder: Path, files: Iterable[str | Path]) -> bool:
-    """Whether the simulator wrote the folder, or one that any of the feature or label files lie in."""
+    """Whether the simulator wrote the folder, or a folder of any of the feature or label files."""
     paths = [folder / file for file in files]
     paths += [path.resolve() for path in paths]  # a link's target lies in another folder
     near = {folder, *paths, *(path.parent for path in paths)}
@@ -121,13 +121,18 @@ def is_simulated(folder: Path, files: Iterable[str | Path]) -> bool:
 
 
 def read_clips(file: str | Path) -> Tensor:
-    """The features of one video, in a `.npy` (T, D) or (T, K, D), as a batch of one (1, T, D) float32; K is averaged.
+    """Read the features of one video from a `.npy` file, as a batch of one video.
 
-    For features that belong to no dataset, CLIP's of a video of your own for example. The tensor is a copy, which may
-    be written to.
+    Use it for features that belong to no dataset, for example CLIP features of your own video.
+
+    Args:
+        file: contains (T, D), or (T, K, D) with K views that are averaged.
+
+    Returns:
+        A tensor (1, T, D) float32, a copy.
 
     Raises:
-        DataError: no such file, or no finite features in it; one sentence.
+        DataError: no such file, or no finite features in it.
     """
     file = Path(file)
     if not file.is_file():

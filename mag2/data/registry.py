@@ -1,4 +1,4 @@
-"""The datasets by name. Another one joins by one call of `register`."""
+"""The datasets by name; `register` adds another one."""
 
 from collections.abc import Mapping
 
@@ -21,17 +21,16 @@ TARGETS: dict[str, tuple[str, ...]] = {name: spec.targets for name, spec in DATA
 
 
 def register(spec: DatasetSpec) -> None:
-    """Make a dataset known by its name: to `DATASETS`, `SCALES` and `TARGETS`, and so to every table's command.
+    """Add a dataset to `DATASETS`, `SCALES` and `TARGETS`, so that the command of every table accepts its name.
 
-    Registered again, a class of the same name and module takes the place of the earlier one (a notebook cell that is
-    run twice).
+    A class of the same name and module that was registered before is replaced (a notebook cell that is run twice).
 
     Args:
-        spec: an instance of a subclass of `DatasetSpec`, or of `SimulatableSpec` where it can be simulated too.
+        spec: an instance of a subclass of `DatasetSpec`, or of `SimulatableSpec` if it can be simulated too.
 
     Raises:
-        ValueError: no such instance, an attribute that is missing, no targets, or a scale that is not positive; or
-            another dataset has the name.
+        ValueError: no such instance, a missing attribute, no targets, a scale that is not above 0, or another dataset
+            has the name.
     """
     if not isinstance(spec, DatasetSpec):
         given = f"the class {spec.__name__}" if isinstance(spec, type) else f"a {type(spec).__name__}"

@@ -52,26 +52,29 @@ def read_rg(
 
     Features of a modality are one pickled dict for each apparatus, name -> (T, D), or a folder of `<name>.npy` for
     all four; a name is the apparatus and a number, `Ball_001`. An array may be (T, K, D), K views of each clip that
-    are averaged. A label file holds the rows of all four apparatuses, below a header line, with the columns name
-    difficulty execution total; a file without the header is read as well. A pickle that asks for anything but arrays
-    and plain values is refused. See `DatasetSpec.read` for the order of checks and the store.
+    are averaged. A label file has the rows of all four apparatuses, with the columns name difficulty execution total
+    and an optional header line. A pickle with anything but arrays and plain values is refused. See `DatasetSpec.read`
+    for the order of checks and the store.
 
     Args:
-        folder: holds the label files and the features, unless said otherwise.
+        folder: contains the label files and the features, unless other paths are given.
         apparatus: Ball, Clubs, Hoop or Ribbon.
-        clips: the length of every crop; 68 as released.
-        train: the label file of the training split, relative to `folder` or absolute; `test` likewise. In these and
-            in the following, "{apparatus}" stands for the apparatus.
-        video: file or folder of the visual features, relative to `folder` or absolute, or several of which the first
-            that exists is taken; `audio` and `flow` likewise, and `vision_language`, the same clips in the space
-            of a text encoder such as CLIP's (ours). None leaves one of these out; flow and vision_language that
-            do not exist are left out as well.
+        clips: T, the length of every crop; 68 as released.
+        train, test: label files of the two splits, relative to `folder` or absolute. In these and the following paths
+            "{apparatus}" is replaced by the apparatus.
+        video, audio, flow: file or folder of the features of a modality, relative to `folder` or absolute; or several,
+            of which the first that exists is read. None leaves audio or flow out; flow that does not exist is left out.
+        vision_language: the same for features of the same clips in the space of a text encoder such as CLIP's (our
+            addition); left out where they do not exist.
         cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
             folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
         progress: called with the number of videos that are ready, counted for each modality, and their total.
 
+    Returns:
+        The `Dataset`.
+
     Raises:
-        DataError: one sentence naming the file and, where there is one, the line at fault.
+        DataError: one sentence that names the file and, if there is one, the line.
     """
     files = {"train": train, "test": test}
     features = {"visual": video, "audio": audio, "flow": flow, "vision_language": vision_language}
@@ -81,9 +84,9 @@ def read_rg(
 
 
 class RG(SimulatableSpec):
-    """RG; its targets are the apparatuses, each with videos of its own.
+    """The dataset RG; its targets are the apparatuses, each with videos of its own.
 
-    Simulated, the technical quality is the difficulty and the component quality the execution.
+    In a simulation of it the technical quality is the difficulty and the component quality the execution.
     """
 
     name = "RG"

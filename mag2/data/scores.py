@@ -1,4 +1,4 @@
-"""Scores of your own become labels in [0, 1]; names and other plain arguments are checked."""
+"""Convert your own scores to labels in [0, 1], and check names and other plain arguments."""
 
 import math
 import warnings
@@ -57,7 +57,7 @@ def labels_of(
 ) -> tuple[NDArray[np.float64], float, float]:
     """The labels (N,), the scale and the minimum: label = (score - minimum) / scale.
 
-    Without a scale the best score of the training split gives it, and a warning says so.
+    Without a scale it is computed from the best score of the training split, with a warning.
 
     Raises:
         DataError: a scale that is no positive number, or a score outside it.
@@ -118,10 +118,10 @@ def checked_label(label: Any, names: Sequence[str]) -> Tensor:
 
 
 def checked_names(names: Any, files: Sequence[str] | None, count: int) -> list[str]:
-    """The names of so many videos; without any those of their files where these differ, else numbers.
+    """Return the names of `count` videos; by default those of their files if these differ, else numbers.
 
     Raises:
-        DataError: not one name a video, a name twice, or one that could be no file's.
+        DataError: not one name per video, a name twice, or one that cannot be the name of a file.
     """
     if names is None:
         if files is not None and len(set(files)) == len(files) and not any(map(_fault, files)):
@@ -142,14 +142,14 @@ def checked_names(names: Any, files: Sequence[str] | None, count: int) -> list[s
 
 
 def checked_name(value: Any, argument: str) -> str:
-    """A name of a dataset or target; DataError where it could be no file's."""
+    """Return the name of a dataset or target; DataError if it cannot be the name of a file."""
     if fault := _fault(value):
         raise DataError(f"{argument} is {value!r}, {fault}: give a plain text")
     return str(value)
 
 
 def checked_clips(clips: Any) -> int:
-    """The length of a crop; DataError where it is no whole number from 1 up."""
+    """Return the length of a crop; DataError if it is no whole number from 1 up."""
     if not _is_whole(clips) or clips < 1:
         raise DataError(f"clips is the length of a crop, a whole number from 1 up, got {clips!r}")
     return int(clips)

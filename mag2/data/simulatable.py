@@ -1,4 +1,4 @@
-"""What a dataset says of itself so that it can be simulated: how performances are scored, and which files they fill."""
+"""Datasets that can be simulated: how performances are scored, and which files are written."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class ScoreSheet:
         scores: n numbers for each column of the label files.
         performance_of: (n,) integers, which of the n drawn performances each video shows; None: video i shows
             performance i.
-        real: the scores and the split are those of real videos.
+        real: whether the scores and the split are those of real videos.
     """
 
     names: list[str]
@@ -59,23 +59,37 @@ class SimulatableSpec(DatasetSpec):
 
     @property
     def programmes_of(self) -> str | None:
-        """Whose real programmes `programmes` gives, for titles; None where it gives none."""
+        """Name of the dataset of real programmes that `programmes` returns, for titles; None without any."""
         return None
 
     def programmes(self) -> tuple[Sequence[Programme], Sequence[Programme]] | None:
-        """Real performances of train and of test, whose scores are kept; None (the default): they are drawn."""
+        """Return real performances for train and test, whose scores are kept; None (the default) if they are drawn."""
         return None
 
     @abstractmethod
     def judge(self, technical: NDArray, component: NDArray, train: int, rng: np.random.Generator) -> ScoreSheet:
-        """Score n performances by their technical (n,) and component (n,) quality; `train` videos are for training."""
+        """Score n drawn performances.
+
+        Args:
+            technical: (n,) technical quality.
+            component: (n,) component quality.
+            train: number of videos for training.
+            rng: source of all random numbers.
+        """
 
     @abstractmethod
     def label(self, sheet: ScoreSheet, target: str, video: int, where: str) -> float:
-        """The label in [0, 1] that `read_labels` would give a video with these scores; `where` is for errors."""
+        """Return the label in [0, 1] that `read_labels` would return for a video of a simulation.
+
+        Args:
+            sheet: the scores.
+            target: one of `targets`.
+            video: number of the video in the sheet.
+            where: origin of the label, for errors.
+        """
 
     def videos(self, sheet: ScoreSheet, target: str) -> list[int]:
-        """The videos that are scored on a target; all of them, unless targets have videos of their own."""
+        """Return the numbers of the videos in `sheet` that are scored on a target; all of them by default."""
         return list(range(len(sheet.names)))
 
     @abstractmethod
@@ -89,11 +103,22 @@ class SimulatableSpec(DatasetSpec):
         variant: str,
         rng: np.random.Generator,
     ) -> None:
-        """Write labels and features; `read` gives exactly these."""
+        """Write labels and features into a folder, so that `read` returns exactly these.
+
+        Args:
+            folder: an existing folder.
+            sheet: names and scores.
+            features: of each modality.
+            train: number of videos for training, which come first.
+            variant: one of `variants`.
+            rng: source of all random numbers."""
 
 
 def by_rank(values: NDArray, span: tuple[float, float, float, float]) -> list[float]:
-    """The values' ranks as quantiles of low + (high - low) Beta(a, b), to two decimals as judges publish."""
+    """Map the ranks of values to quantiles of low + (high - low) Beta(a, b); `span` is (low, high, a, b).
+
+    The results have two decimals, as published scores have.
+    """
     low, high, a, b = span
     rank = np.empty(len(values))
     rank[np.argsort(values, kind="stable")] = np.arange(len(values))
@@ -103,7 +128,7 @@ def by_rank(values: NDArray, span: tuple[float, float, float, float]) -> list[fl
 
 
 def noisy(values: NDArray, noise: float, rng: np.random.Generator) -> NDArray:
-    """The values as a judge sees them: with normal noise of `noise` times their standard deviation."""
+    """Return the values plus normal noise of `noise` times their standard deviation."""
     return values + noise * values.std() * rng.standard_normal(len(values))
 
 

@@ -1,7 +1,7 @@
 """Simulate performances: features and scores with a known cause, in the files of a dataset.
 
-They exercise the whole pipeline where no features can be had, and on them the controls can differ. They
-prove nothing about numbers measured on real performances; everything made from them is marked as simulated.
+They test the whole pipeline where no features are available, and on them the controls can differ. They prove nothing
+about real performances; everything made from them is marked as simulated.
 
 `mag2.data.drawing` has the formulas, `mag2.data.simulation` the result.
 """
@@ -62,30 +62,33 @@ def simulate(
 ) -> Simulation:
     """Draw performances whose features and scores follow from planted actions, executions and music.
 
-    Of a dataset of real programmes (`spec.programmes()`: ISU-simulated, `FisVProgrammes`) scores, actions, their order
-    and their execution are real, and features are drawn around them.
+    For a dataset of real programmes (`spec.programmes()`: ISU-simulated, `FisVProgrammes`) scores, actions, their order
+    and their execution are real, and only features are drawn for them.
 
-    Everything comes from the seed; no global random state is read or changed.
+    All random numbers come from the seed; no global random state is read or changed.
 
     Args:
-        texts: the actions' text features, `.visual` (M, Dt) and `.audio` (M, Da).
+        texts: has the text features of the M actions, `.visual` (M, Dt) and `.audio` (M, Da); a `TextFeatures` does.
         sport: the sport of these actions: "figure_skating" (the default) is simulated as FS1000, "rhythmic_gymnastics"
             as RG, "artistic_swimming" as LOGO, "figure_skating_elements" as ISU-simulated.
-        spec: another dataset to simulate, of `DATASETS` for example, with the sport that it has.
-        train: videos for training; 480 and 200 are the sizes the simulator was measured at. Of real programmes this
-            is the most that is taken, spread evenly over all of them; None takes all.
-        test: videos for testing, drawn from the same world.
-        length: fewest and most clips per video, every length between being as likely; by default about as
-            long as the dataset's crops.
-        seed: decides the maps, the performances and the noise.
-        widths: of the features of each modality; by default those of the released ones. "flow" may be left out.
-        aligned: give A_v orthonormal columns and return it, so that clips can be compared with the texts, and give
-            the performances vision_language features (T, Dt) through it.
-        top1: add noise to these until they name about this share of the planted actions (`Simulation.spoilt_map`); no
-            noise by default. For aligned simulations.
+        spec: the dataset to simulate, of `DATASETS` for example; instead of `sport`.
+        train, test: numbers of videos for training and testing; 480 and 200, the sizes at which the simulator was
+            measured. Of real programmes they are the largest numbers, spread evenly over all of them; None means all.
+        length: smallest and largest number of clips of a video; all lengths between are equally likely. By default
+            about the length of the dataset's crops.
+        seed: seed of the maps, the performances and the noise.
+        widths: width of the features of each modality; by default those of the released features. "flow" may be left
+            out.
+        aligned: True makes the map A_v from texts to clips orthonormal and returns it (`Simulation.visual_map`), so
+            that clips can be compared with the texts; the performances then have vision_language features (T, Dt).
+        top1: add noise to the vision_language features until they name about this share of the planted actions
+            (`Simulation.spoilt_map`); no noise by default. For aligned simulations.
+
+    Returns:
+        A `Simulation`.
 
     Raises:
-        ValueError: a sport, texts, sizes or widths that do not fit; the sentence says which.
+        ValueError: a sport or dataset that cannot be simulated, or texts, sizes or widths that do not fit it.
     """
     if top1 is not None and not aligned:
         raise ValueError("top1 is for aligned simulations, whose features name actions: simulate with aligned=True")
@@ -185,23 +188,26 @@ def _spread(programmes: Sequence[Programme], count: int | None) -> list[Programm
 def simulate_fisv(
     texts: Texts, *, labels: str | Path | None = None, elements: bool = False, **options: Any
 ) -> Simulation:
-    """Simulate Fis-V, with the real scores and the real split where their files are given.
+    """Simulate Fis-V, with the real scores and the real split if their files are given.
 
-    With real labels every video keeps its number, its split and its scores, and gets a simulated performance that
-    fits them: videos in the order of their TES get the performances in the order of their technical quality;
-    within each ten of these, the order of PCS and of the component quality decides. On the real 500 videos TES then
-    follows the technical quality with a Spearman of 0.999, PCS the component quality with about 0.93. These are real
-    labels with simulated features, and every dataset made of them says that it is simulated.
+    With real labels every video keeps its number, its split and its scores, and gets a simulated performance that fits
+    them. The videos in the order of their TES get the performances in the order of their technical quality; within each
+    ten videos the order of PCS and of the component quality decides. On the real 500 videos TES then has a Spearman of
+    0.999 with the technical quality, and PCS about 0.93 with the component quality. Labels are then real and features
+    simulated; every dataset made of them is marked as simulated.
 
     Args:
-        texts: figure skating's text features; with `elements` those of "figure_skating_elements".
+        texts: text features of "figure_skating"; with `elements` those of "figure_skating_elements".
         labels: the folder with the real `train.txt` and `test.txt`; without it scores are simulated as well.
-        elements: draw the features around the real executed elements, which the folder has in `elements.csv`.
-        options: as `simulate` has them; with real labels the files say how many videos there are.
+        elements: True draws the features for the real executed elements, from `elements.csv` in that folder.
+        options: as in `simulate`; with real labels without train and test.
+
+    Returns:
+        A `Simulation`.
 
     Raises:
-        DataError: a label file is at fault.
-        ValueError: an option that does not fit.
+        DataError: a label file is missing or has an error.
+        ValueError: an option that does not fit, or `elements` without `labels`.
     """
     if labels is None:
         if elements:
@@ -215,7 +221,7 @@ def simulate_fisv(
 
 
 def simulatable(spec: DatasetSpec) -> SimulatableSpec:
-    """The same spec; ValueError where it does not say how it is simulated."""
+    """Return the same spec; ValueError if it is no `SimulatableSpec`."""
     if not isinstance(spec, SimulatableSpec):
         raise ValueError(f"{spec.name} cannot be simulated: make it a SimulatableSpec, or read it from its folder")
     return spec

@@ -1,4 +1,4 @@
-"""What a simulation is: performances, everything that was planted in them, and the dataset that they make."""
+"""A simulation: performances, everything that was planted in them, and the dataset that they make."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,8 @@ class Simulation:
 
     Attributes:
         spec: the dataset that they are simulated as.
-        seed: what all of it was drawn from.
-        n_train: how many of the n videos, the first ones, are for training.
+        seed: the seed of all random numbers.
+        n_train: number of videos for training, the first ones of all n.
         sheet: the videos' names and scores.
         features: ClipFeatures of each modality.
         technical: (n,) the technical quality.
@@ -34,10 +34,10 @@ class Simulation:
         fit: for each video (T,) integers, 1 where the music fits, 0 where not, -1 in transitions.
         q: for each video (T,) floats, the execution in [0, 1], NaN in transitions.
         texts: (M, Dt) float32, the centred unit vectors e_k.
-        visual_map: (D, Dt) float32 with orthonormal columns where the simulation is aligned, else None:
-            `clips @ visual_map` lies in the space of `texts`, as CLIP's images lie in that of its texts.
-        top1: how many of the planted actions the vision_language features name, as a share of those in the test
-            split's crops, where noise was added to them; else None.
+        visual_map: (D, Dt) float32 with orthonormal columns if the simulation is aligned, else None:
+            `clips @ visual_map` is in the space of `texts`, as CLIP's image features are in that of its texts.
+        top1: share of the planted actions in the test split's crops that the vision_language features name, if noise
+            was added to them; else None.
     """
 
     spec: SimulatableSpec
@@ -62,7 +62,7 @@ class Simulation:
 
     @property
     def sport(self) -> str:
-        """The sport whose action texts the performances are made of."""
+        """The sport of the actions of the performances."""
         return self.spec.sport
 
     @property
@@ -72,20 +72,20 @@ class Simulation:
 
     @property
     def scores(self) -> dict[str, list[float]]:
-        """For each column of the label files n numbers, as the files have them; FS1000's PCS includes its factor."""
+        """The n scores of each column of the label files, as in the files: FS1000's PCS includes the factor."""
         return self.sheet.scores
 
     @property
     def factor(self) -> list[float]:
-        """The n program factors; ones where the dataset has none."""
+        """The n program factors; 1 where the dataset has none."""
         return self.scores.get("factor", [1.0] * len(self.names))
 
     def dataset(self, target: str, clips: int | None = None) -> Dataset:
-        """The dataset that its loader would read from the written files; always marked as simulated.
+        """Return the dataset that its loader would read from the written files, marked as simulated.
 
         Args:
             target: a target of the dataset.
-            clips: the length of every crop; that of the loader by default.
+            clips: T, the length of every crop; that of the loader by default.
         """
         self.spec.require_target(target)
         videos = self.spec.videos(self.sheet, target)
@@ -106,13 +106,16 @@ class Simulation:
         )
 
     def planted_actions(self, split: str, clips: int | None = None, *, target: str | None = None) -> Tensor:
-        """The planted actions in a split's centre crops (n, clips), -1 in transitions and padding.
+        """Return the planted actions in the centre crops of a split, (n, clips), -1 in transitions and padding.
 
         Args:
             split: "train" or "test".
-            clips: the length of the crops; that of the loader by default.
+            clips: length of the crops; that of the loader by default.
             target: the rows are those of `dataset(target)`. Give it where every target has its own videos, as in RG;
                 by default the rows are all videos of the split.
+
+        Raises:
+            ValueError: another split, or no such target.
         """
         splits = {"train": range(self.n_train), "test": range(self.n_train, len(self.names))}
         if split not in splits:
@@ -130,17 +133,20 @@ class Simulation:
         return planted
 
     def spoilt_map(self, top1: float, clips: int | None = None) -> tuple[Tensor, float]:
-        """A map (D, Dt) to the space of the texts that names a smaller share of the planted actions, and that share.
+        """Return a noisy map to the space of the texts, by which a given share of the planted actions is named.
 
         It is the `visual_map` plus noise. The direction of the noise is the same for every share; its amount is found
-        by bisection. An action is named where its text has the highest cosine with the mapped clip.
+        by bisection. The named action of a clip is the text with the highest cosine with the mapped clip.
 
         Args:
-            top1: the share of the planted actions in the test split's centre crops, above chance.
-            clips: the length of these crops; that of the loader by default.
+            top1: share of the planted actions in the test split's centre crops that are named correctly.
+            clips: length of these crops; that of the loader by default.
+
+        Returns:
+            The map (D, Dt), and the share that it reaches.
 
         Raises:
-            ValueError: the simulation is not aligned, or names fewer already.
+            ValueError: the simulation is not aligned, or `top1` is not above chance or above the share without noise.
         """
         if self.visual_map is None:
             raise ValueError("only aligned simulations have a map to spoil: simulate with aligned=True")
@@ -165,11 +171,11 @@ class Simulation:
         return clean + middle * noise, named(middle)
 
     def with_vision_language(self, visual_map: Tensor, top1: float | None = None) -> "Simulation":
-        """The same simulation with vision_language features: the visual clips @ `visual_map` (D, Dt).
+        """Return the same simulation with vision_language features: the visual clips @ `visual_map`.
 
         Args:
-            visual_map: `self.visual_map`, or what `spoilt_map` returned.
-            top1: the share of planted actions that these features name, kept beside them.
+            visual_map: (D, Dt): `self.visual_map`, or the map of `spoilt_map`.
+            top1: share of the planted actions that these features name, recorded as an attribute.
         """
         visual = self.features["visual"]
         videos = [on_grid((visual.video(i) @ visual_map).numpy()) for i in range(len(visual))]
@@ -178,10 +184,10 @@ class Simulation:
     def write(self, folder: str | Path, variant: str | None = None) -> None:
         """Write the files of the dataset; its loader reads exactly these performances.
 
-        `SIMULATED.txt` says what the folder is, and is written first.
+        `SIMULATED.txt`, which describes the folder, is written first.
 
         Args:
-            folder: a new or empty one, or one of an older simulation, whose features are removed.
+            folder: a new or empty folder, or one of an older simulation, whose features are removed.
             variant: "files", one file per video, or "dict", one file per modality; the dataset's first by default.
 
         Raises:
@@ -203,7 +209,7 @@ class Simulation:
         )
 
     def write_fs1000(self, folder: str | Path) -> None:
-        """Write the files of FS1000; DataError where the performances are those of another dataset."""
+        """Write the files of FS1000 into a folder, as `write` does; DataError if it is another dataset's simulation."""
         if self.spec.name != "FS1000":
             raise DataError(f"these are performances of {self.spec.name}, not FS1000: call write() for them")
         self.write(folder)

@@ -1,4 +1,4 @@
-"""What a dataset is to the loaders: its scores, its files, and how its labels are read."""
+"""The description of a dataset for the loaders: its scores, its files, and how its labels are read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -18,24 +18,24 @@ __all__ = ["DatasetSpec", "published_scales"]
 
 
 class DatasetSpec(ABC):
-    """One dataset: what it is scored on, where its files lie, and how its labels are read.
+    """One dataset: its targets, the places of its files, and how its labels are read.
 
-    A dataset is one subclass in a file of its own; `mag2.data.register(TheSubclass())` makes it known. Two specs of
-    one class with equal attributes are equal.
+    A dataset is one subclass in a file of its own; `mag2.data.register(TheSubclass())` registers it. Two specs of one
+    class with equal attributes are equal.
 
     Attributes:
-        name: the dataset's, as tables print it and commands take it.
-        sport: the sport whose action texts belong to it, a key of `mag2.vocabulary.ACTIONS` or
-            `OTHER_ACTIONS`.
+        name: name of the dataset in tables and commands.
+        sport: the sport of its actions, a key of `mag2.vocabulary.ACTIONS` or `OTHER_ACTIONS`.
         scales: for each target the number that a score is divided by; the label is then in [0, 1].
-        clips: the length of a crop by default.
+        clips: T, the default length of a crop.
         label_files: the label files by argument name, relative to the dataset's folder.
-        features: for each modality ("visual", "audio", "flow", "vision_language") where its features lie, relative to
-            the folder: a folder of `<name>.npy`, a file of a pickled dict, or several, of which the first that exists
-            is read.
-        layouts: the other ways in which its files lie about as people download them.
-        shipped: of a dataset that ships with the library, what is real and what its features are, in a few words; None
-            of others. shipped_note: what a page says about it beside that.
+        features: for each modality ("visual", "audio", "flow", "vision_language") the place of its features, relative
+            to the folder: a folder of `<name>.npy`, a file of a pickled dict, or several, of which the first that
+            exists is read.
+        layouts: other layouts of its files, as they are downloaded.
+        shipped: for a dataset that ships with the library: what of it is real and what its features are, in a few
+            words; None for others.
+        shipped_note: a further remark for pages with results.
     """
 
     name: ClassVar[str]
@@ -50,35 +50,35 @@ class DatasetSpec(ABC):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What the dataset is scored on."""
+        """Names of the scores of the dataset."""
         return tuple(self.scales)
 
     @abstractmethod
     def read_labels(self, files: Mapping[str, Path], target: str) -> tuple[list[Example], list[Example]]:
-        """The labelled videos of train and of test.
+        """Return the labelled videos of train and of test.
 
         Args:
-            files: of `label_files`, as whole paths.
+            files: paths of the label files, by the keys of `label_files`.
             target: one of `targets`.
 
         Raises:
-            DataError: one sentence naming the file and line at fault.
+            DataError: one sentence that names the file and line.
         """
 
     def require_own(self, files: Mapping[str, Path], target: str) -> None:
-        """Raise DataError unless label files are those of this dataset; called where they were searched for."""
+        """Raise DataError unless label files are those of this dataset; called for files that a search found."""
         self.read_labels(files, target)
 
     def crop_length(self, features: Mapping[str, ClipFeatures]) -> int:
-        """The length of every crop where none is requested: `clips`."""
+        """Return the length of every crop if none is requested: `clips` by default."""
         return self.clips
 
     def path_of(self, pattern: str | Path, target: str) -> str | Path:
-        """The path that a label file or a location of features stands for, for one target; itself by default."""
+        """Return the path for one target of a label file or of features, from its pattern; the pattern by default."""
         return pattern
 
     def store_name(self, target: str) -> str:
-        """How the names of the feature stores begin; targets of different videos need different names."""
+        """Return the prefix of the names of the feature stores; targets with different videos need different ones."""
         return "".join(letter for letter in self.name.lower() if letter.isalnum())
 
     def read(
@@ -103,24 +103,27 @@ class DatasetSpec(ABC):
         memory; the store is rebuilt when a file changes.
 
         Args:
-            folder: holds the label files and the features, unless said otherwise.
+            folder: contains the label files and the features, unless other places are given.
             target: one of `targets`.
-            clips: the length of every crop; the dataset's own by default.
-            label_files: other files than `self.label_files`, by the same names, relative to `folder` or absolute.
-            features: other locations than `self.features`, likewise; None leaves a modality out. Flow and
+            clips: T, the length of every crop; the dataset's own by default.
+            label_files: paths instead of those in `self.label_files`, by the same keys, relative to `folder` or
+                absolute.
+            features: paths instead of those in `self.features`, likewise; None leaves a modality out. Flow and
                 vision_language that do not exist are left out as well.
             cache: folder of the store; by default `<folder>/.mag2-cache` or, where that cannot be written, a
                 folder of the user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
             progress: called with the number of videos that are ready, counted once for each modality, and their total.
-            label_folder: holds the label files, where they lie apart from the features; `feature_folder` holds the
-                features. Both are searched in the same way.
-            needs: the modalities that must be there; others that are not found are left out, and the log says so. By
-                default those of the dataset but flow and vision_language.
-            crops: where modalities of a video differ in length, "shortest" (they end with the shortest) or "released"
-                (crops begin as in MLAVL's loader; see `Performances`).
+            label_folder, feature_folder: separate folders of labels and of features; both are searched in the same way.
+            needs: the modalities that must exist; others that are not found are left out, and a line is logged. By
+                default all modalities of the dataset except flow and vision_language.
+            crops: for videos whose modalities differ in length: "shortest" or "released", as in `Performances`.
+
+        Returns:
+            The `Dataset`.
 
         Raises:
-            DataError: one sentence naming the file and, where there is one, the line at fault.
+            DataError: one sentence that names the file and, if there is one, the line.
+            ValueError: `clips` below 1, or unknown `crops`.
         """
         folder = Path(folder)
         self.require_target(target)
@@ -163,10 +166,11 @@ class DatasetSpec(ABC):
         )
 
     def read_shipped(self, target: str, *, clips: int | None = None) -> Dataset:
-        """The dataset that ships with the library; a dataset with `shipped` has one.
+        """Return the dataset that ships with the library; only a spec with `shipped` has one.
 
         Args:
-            target: one of `targets`. clips: the length of every crop; the dataset's own by default.
+            target: one of `targets`.
+            clips: T, the length of every crop; the dataset's own by default.
 
         Raises:
             DataError: no such target, or nothing is shipped.
@@ -174,7 +178,7 @@ class DatasetSpec(ABC):
         raise DataError(f"no features of {self.name} ship with the library: read them from a folder")
 
     def feature_paths(self) -> list[str | Path]:
-        """Every file or folder that may hold features, of any target, relative to the dataset's folder."""
+        """Return every path that may contain features, of any target, relative to the dataset's folder."""
         patterns = [path for locations in self.features.values() for path in listed(locations)]
         return list(dict.fromkeys(self.path_of(path, target) for path in patterns for target in self.targets))
 
@@ -208,5 +212,5 @@ def _require_known(kind: str, given: Iterable[str], known: Iterable[str]) -> Non
 
 
 def published_scales(name: str) -> dict[str, float]:
-    """The scales of a dataset's targets as the paper has them (`mag2/published/recipes.csv`)."""
+    """Return the scales of a dataset's targets in the paper (`mag2/published/recipes.csv`)."""
     return {target: known.score_scale for (dataset, target), known in recipes().items() if dataset == name}

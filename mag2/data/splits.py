@@ -40,11 +40,11 @@ class Split:
 
 
 def make_split(split: Any, count: int, groups: Sequence[Any] | None = None, seed: int = 0) -> Split:
-    """The split of so many videos that an argument stands for (`Dataset.from_arrays` lists its forms).
+    """Return the split of `count` videos that an argument describes (`Dataset.from_arrays` lists its forms).
 
     Raises:
-        DataError: it stands for none, leaves a part empty, names a video twice or one that is not there, or tears a
-            group apart.
+        DataError: it has another form, leaves a part empty, has a video twice or one that does not exist, or divides a
+            group.
     """
     checked_seed(seed)
     shares = _shares(split)

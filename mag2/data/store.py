@@ -74,7 +74,7 @@ def stored_features(
 
 
 def default_cache_folders(folder: Path) -> list[Path]:
-    """Where the store of a dataset lies: beside the data or, where that is read-only, in the user's cache."""
+    """Return the folders for the store of a dataset: in the data's folder or, if it is read-only, the user's cache."""
     folders = [folder / ".mag2-cache"]
     with contextlib.suppress(RuntimeError):  # a user without a home
         home = os.environ.get("XDG_CACHE_HOME")
@@ -84,7 +84,7 @@ def default_cache_folders(folder: Path) -> list[Path]:
 
 
 def short_hash(text: str) -> str:
-    """Sixteen hexadecimal digits that stand for a text in a file name."""
+    """Return sixteen hexadecimal digits, a hash of a text for file names."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""A split as a plain `torch.utils.data.Dataset`, for Lightning, Accelerate or a training loop of one's own."""
+"""A split as a plain `torch.utils.data.Dataset`, for Lightning, Accelerate or your own training loop."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,25 +12,26 @@ __all__ = ["TorchDataset", "collate"]
 
 
 class TorchDataset(Dataset[dict[str, Tensor]]):
-    """The cropped performances of one split, one item a video.
+    """The cropped performances of one split as a `torch.utils.data.Dataset`: one item per video.
 
         loader = DataLoader(TorchDataset(dataset.train, random_crops=True), batch_size=32, shuffle=True,
                             num_workers=4, collate_fn=collate)
         for batch in loader:
             output = model(batch["visual"], batch.get("audio"), batch.get("flow"))
 
-    An item is a dict of tensors: "visual" (T, D), "label" () in [0, 1] and, where the dataset has them, "audio",
-    "flow" and "vision_language" (T, D). Features of a batch are read together, in the process of the worker.
+    An item is a dict of tensors: "visual" (T, D), "label" () in [0, 1] and, if the dataset has them, "audio", "flow"
+    and "vision_language" (T, D). Features of a batch are read together, in the process of the worker.
 
     Args:
         performances: `dataset.train` or `dataset.test`.
-        random_crops: True (training): a video's crop starts at a random clip, any start that fills the crop being as
-            likely as any other. The starts come from torch's global generator, which a `DataLoader` seeds differently
-            in each worker and epoch. False (evaluation): the crop is the middle of the video.
+        random_crops: True (training): the crop of a video begins at a random clip, and all starts that fill the crop
+            are equally likely. They are drawn from torch's global generator, which a `DataLoader` seeds differently in
+            each worker and epoch. False (evaluation): the crop is the middle of the video.
         clips: T, the length of every crop; the split's own by default.
 
     Raises:
         ValueError: `clips` is below 1.
+        IndexError: an item is requested that does not exist.
     """
 
     def __init__(self, performances: Performances, *, random_crops: bool, clips: int | None = None):
@@ -61,8 +62,8 @@ class TorchDataset(Dataset[dict[str, Tensor]]):
 
 
 def collate(items: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The batch of several items: a dict of tensors "visual" (B, T, D), ..., "label" (B,).
+    """Stack items of a `TorchDataset` into a batch: a dict of tensors "visual" (B, T, D), ..., "label" (B,).
 
-    It is what a `DataLoader` does without a `collate_fn`; in a worker the batch is written into shared memory.
+    The result equals that of a `DataLoader` without a `collate_fn`; in a worker it is written into shared memory.
     """
     return default_collate(list(items))

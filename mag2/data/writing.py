@@ -15,7 +15,7 @@ __all__ = ["start_folder", "write_pickled", "write_rows", "write_videos"]
 
 
 def start_folder(folder: Path, about: str, feature_paths: Iterable[str | Path]) -> None:
-    """Make a folder for simulated files, say so in it, and remove the features of an older simulation from it.
+    """Make a folder for simulated files, mark it as simulated, and remove features of an older simulation from it.
 
     Raises:
         DataError: the folder holds files that no simulation has written.

@@ -28,13 +28,17 @@ _SMALL: dict[str, Any] = {
 
 
 def load_text_tower(name: str, *, checkpoint: str | Path | None = None) -> tuple[nn.Module, Tokenizer]:
-    """The open_clip model of that name, whose text tower can be trained, and its tokenizer; float32, on the CPU.
+    """Load a CLIP whose text tower can be trained, and its tokenizer.
 
     Args:
-        name, checkpoint: as `load_text_encoder` takes them, without the sentence encoders.
+        name: `open_clip:<model>/<weights>` or `random:<seed>`, as in `load_text_encoder`.
+        checkpoint: as in `load_text_encoder`.
+
+    Returns:
+        The open_clip model in float32 on the CPU, and its tokenizer.
 
     Raises:
-        ValueError: as `load_text_encoder`, and for a sentence encoder.
+        ValueError: as `load_text_encoder`; a sentence encoder is refused too.
     """
     import open_clip
 
@@ -43,10 +47,10 @@ def load_text_tower(name: str, *, checkpoint: str | Path | None = None) -> tuple
 
 
 class OpenClipEncoder:
-    """A frozen open_clip model as a function from prompts to text features, batched, without gradients."""
+    """A frozen open_clip model as a function from prompts to text features, in batches and without gradients."""
 
     def __init__(self, model: nn.Module, model_name: str, device: torch.device | str = "cpu", batch: int = 64):
-        """Take a built open_clip model and the name its tokenizer goes by."""
+        """Use an open_clip model, and the model name of its tokenizer."""
         import open_clip
 
         self.model: Any = model.to(device).eval().requires_grad_(False)
@@ -56,7 +60,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """Encode the prompts: (P, D)."""
+        """Return the features (P, D) of P prompts."""
         tokens = self.tokenize(list(prompts)).to(self.device)
         return torch.cat([self.model.encode_text(part).float().cpu() for part in tokens.split(self.batch)])
 
@@ -64,7 +68,7 @@ class OpenClipEncoder:
 def load_clip(
     name: str, checkpoint: str | Path | None, forms: str, *, what: str = "text encoder"
 ) -> tuple[nn.Module, str]:
-    """The CLIP of a name, and the model name of its tokenizer; the error names `what` it is for and the `forms`.
+    """Load the CLIP of a name, and the model name of its tokenizer; errors name `what` it is for and the `forms`.
 
     Raises:
         ValueError: the name has another form, or as `load_open_clip`.
@@ -88,10 +92,15 @@ def _random_clip(seed: int) -> nn.Module:
 
 
 def load_open_clip(model_name: str, weights: str, checkpoint: str | Path | None = None) -> nn.Module:
-    """An open_clip model with the weights of a tag, a local file or `random:SEED`, and a file over its text side.
+    """Load an open_clip model.
 
-    A tag brings its activation: OpenAI's weights need QuickGELU. A file does not say so; of weights that descend from
-    OpenAI's give the model as `ViT-B-16-quickgelu`.
+    With a tag the activation of the model is set too: OpenAI's weights need QuickGELU. With a file it is not; for
+    weights that were fine-tuned from OpenAI's give the model as `ViT-B-16-quickgelu`.
+
+    Args:
+        model_name: a model of open_clip, `ViT-B-16` for example.
+        weights: a tag such as `openai`, a local file, or `random:SEED`.
+        checkpoint: a file whose text weights replace those of the model.
 
     Raises:
         ValueError: no such model, tag or file, or a checkpoint that does not fit.

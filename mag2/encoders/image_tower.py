@@ -1,4 +1,4 @@
-"""CLIP image towers through open_clip, with the preprocessing that belongs to them."""
+"""CLIP image towers through open_clip, with their preprocessing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,16 @@ __all__ = ["load_image_tower"]
 
 
 def load_image_tower(name: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
-    """The open_clip model of that name, and what makes its input (3, h, w) of a PIL image; float32, on the CPU.
+    """Load a CLIP for its image tower, with its preprocessing.
 
-    `model.encode_image` gives features in the space of the text encoder that `load_text_encoder` loads by that name.
+    `model.encode_image` returns features in the space of the text encoder that `load_text_encoder` loads by that name.
 
     Args:
         name: `open_clip:ViT-B-16/openai`, `open_clip:ViT-B-16//home/me/clip.pt`, `open_clip:ViT-B-16/random:0`, or
-            `random:0` for a small CLIP that was never trained.
+            `random:0` for a small untrained CLIP.
+
+    Returns:
+        The open_clip model in float32 on the CPU, and a function from a PIL image to its input (3, h, w).
 
     Raises:
         ValueError: the name has another form, or as `load_open_clip`.

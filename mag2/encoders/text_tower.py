@@ -14,10 +14,11 @@ __all__ = ["TextTower"]
 
 
 class TextTower(nn.Module):
-    """The text side of a CLIP alone, run on as many tokens as the prompts have instead of all 77.
+    """The text tower of a CLIP, without its image tower, for training or for gradients through it.
 
-    Attention is causal and what counts is read at the end of the text, so what follows it changes nothing. The keys of
-    the state_dict are OpenAI's: `TextFeatures.encode(checkpoint=)` takes the file of it.
+    It runs on as many tokens as the longest prompt has, not on all 77. Attention is causal and the feature is taken at
+    the end of the text, so that tokens after it change nothing. The keys of the state_dict are OpenAI's:
+    `TextFeatures.encode(checkpoint=)` accepts a file of it.
 
     Shapes: embedded tokens (P, L, W), ends (P,) -> features (P, D).
 
@@ -25,7 +26,7 @@ class TextTower(nn.Module):
         clip: an open_clip `CLIP`, a `CustomTextCLIP` or a `TextTransformer`; its text parts are copied.
 
     Raises:
-        ValueError: no text transformer of open_clip's own, or one that is not causal or pools elsewhere.
+        ValueError: no text transformer of open_clip, or one that is not causal or does not pool at the end of the text.
     """
 
     def __init__(self, clip: nn.Module):
@@ -71,12 +72,18 @@ class TextTower(nn.Module):
     def tokenized(
         self, prompts: Sequence[str], tokenizer: Tokenizer, shown: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Token ids (P, L), no longer than the longest prompt, and where each prompt ends (P,).
+        """Turn P prompts into tokens.
 
-        `shown` is what an error names in the place of the prompts.
+        Args:
+            prompts: the prompts.
+            tokenizer: the tokenizer of the tower.
+            shown: names of the prompts in errors; the prompts themselves by default.
+
+        Returns:
+            Token ids (P, L), with L the length of the longest prompt, and the position of the end of each prompt (P,).
 
         Raises:
-            ValueError: a prompt is too long, or a token is none of the tower's.
+            ValueError: a prompt is too long, or the tower does not have one of the tokens.
         """
         most = len(self.positional_embedding)
         # One token more than the tower reads: a tokenizer cuts longer prompts silently.
@@ -93,7 +100,7 @@ class TextTower(nn.Module):
         return tokens[:, : int(ends.max()) + 1], ends
 
     def forward(self, embedded: Tensor, ends: Tensor) -> Tensor:
-        """Features (P, D) of embedded tokens (P, L, W), read at their ends (P,)."""
+        """Return features (P, D) of embedded tokens (P, L, W), taken at the ends (P,) of the prompts."""
         length, dtype = embedded.shape[1], self.transformer.get_cast_dtype()
         x = embedded.to(dtype) + self.positional_embedding[:length].to(dtype)
         x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask[:length, :length]))

@@ -1,4 +1,4 @@
-"""From videos to the features that models read: decoding, encoders by name or function, and the files they become.
+"""From videos to the features that models use: decoding, encoders by name or function, and the files of the features.
 
 It needs the extra `video`: `pip install 'mag2[video]'`. The packages of the extra are imported by the first call that
 needs them.

@@ -1,4 +1,4 @@
-"""The command `mag2 extract`: from videos to the features that the loaders read."""
+"""The command `mag2 extract`: from videos to files of features."""
 
 import argparse
 import shlex
@@ -22,12 +22,15 @@ __all__ = ["main"]
 
 _ABOUT = f"""Turn videos into features: <out>/video/NAME.npy, <out>/audio/NAME.npy, <out>/vision_language/NAME.npy.
 
-The name of a video is that of its file without the ending. After a kill the same command makes what is missing.
-{MANIFEST} in the folder says how the features were made; one folder holds features of one setting."""
+The name of a video is that of its file without the ending. The same command continues a stopped extraction.
+{MANIFEST} in the folder records how the features were made; one folder has features of one setting."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 where a video could not be read, 2 where the input is at fault."""
+    """Run the command, and return its exit status.
+
+    The status is 0; 1 if a video could not be read; 2 for an error in the input; 130 if it was stopped.
+    """
     interrupts.end()
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -90,30 +93,35 @@ def _parser() -> _Parser:
     parser = _Parser(prog="mag2 extract", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("videos", nargs="+", type=given_path, metavar="VIDEO", help="a video, or a folder of videos")
-    add("--out", type=given_path, required=True, metavar="FOLDER", help="to write to")
+    add("--out", type=given_path, required=True, metavar="FOLDER", help="folder to write to")
     add("--visual", default="swin3d_b", metavar="ENCODER", help=f"(swin3d_b) {FORMS['visual']}, or none")
     add("--audio", default="ast", metavar="ENCODER", help=f"(ast) {FORMS['audio']}, or none")
     add(
         "--vision-language",
         default="none",
         metavar="ENCODER",
-        help=f"(none) {FORMS['vision_language']}; for other encoders than these ENCODER:WEIGHTS chooses the weights: "
-        f"a tag, a local file or random:SEED",
+        help=f"(none) {FORMS['vision_language']}; for other encoders ENCODER:WEIGHTS selects the weights: a tag, a "
+        f"local file or random:SEED",
     )
-    add("--frames", type=whole_number(1, MOST_FRAMES), default=32, help="frames of a clip (32)")
-    add("--fps", type=real_number(*RATES), default=25, help="frames a second (25)")
-    add("--last", choices=LAST, default="drop", help="what to do with an end that does not fill a clip (drop)")
+    add("--frames", type=whole_number(1, MOST_FRAMES), default=32, help="number of frames of a clip (32)")
+    add("--fps", type=real_number(*RATES), default=25, help="frames of a clip per second (25)")
+    add("--last", choices=LAST, default="drop", help="drop or pad the end of a video that does not fill a clip (drop)")
     add(
         "--image-frames",
         type=whole_number(1, MOST_FRAMES),
         metavar="N",
-        help="frames of a clip that an image tower reads (all)",
+        help="number of frames of a clip for an image tower (all)",
     )
-    add("--no-sound", choices=NO_SOUND, default="skip", help="what to do with a video without sound (skip)")
-    add("--dtype", choices=DTYPES, default="float32", help="of the files (float32)")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (cpu)")
-    add("--precision", choices=list(PRECISIONS), default="float32", help="of the encoders (float32)")
-    add("--batch", type=whole_number(1), default=4, help="clips that are encoded at a time (4)")
+    add(
+        "--no-sound",
+        choices=NO_SOUND,
+        default="skip",
+        help="write no audio features without sound, or of silence (skip)",
+    )
+    add("--dtype", choices=DTYPES, default="float32", help="number format of the files (float32)")
+    add("--device", default="cpu", help="device of the encoders: cpu, cuda, cuda:1, ... (cpu)")
+    add("--precision", choices=list(PRECISIONS), default="float32", help="precision of the encoders (float32)")
+    add("--batch", type=whole_number(1), default=4, help="number of clips that are encoded together (4)")
     return parser
 
 

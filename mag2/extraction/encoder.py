@@ -25,17 +25,17 @@ FeatureFunction = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class Encoder:
-    """How to read a clip and make a feature row of it.
+    """An encoder of clips, with the preprocessing of its input.
 
     Attributes:
         modality: "visual", "audio" or "vision_language".
-        run: batches of what `prepare` made, (B, F, ...) pictures or (B, ...) windows, to features (B, D).
-        about: what determines the features, as JSON; two calls may share a folder only where it is equal.
-        source: where the weights came from, in words.
-        prepare: turns one picture (H, W, 3) uint8, or one window of sound (S,) float32, into what `run` reads.
-        frames: how many pictures of a clip are read, spread evenly; None for all.
-        rate: samples a second of the sound.
-        random: the weights were never trained.
+        run: maps a batch of prepared pictures (B, F, ...) or windows of sound (B, ...) to features (B, D).
+        about: everything that determines the features, as JSON; features of one folder must have equal values.
+        source: origin of the weights, in words.
+        prepare: turns one picture (H, W, 3) uint8, or one window of sound (S,) float32, into the input of `run`.
+        frames: number of pictures of a clip, spread evenly; None for all.
+        rate: samples of the sound per second.
+        random: whether the weights are untrained.
     """
 
     modality: str

@@ -38,14 +38,14 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Extracted:
-    """What became of one video.
+    """The result of `extract` for one video.
 
     Attributes:
         name: of the video, and of its files.
-        clips: T, how many clips it has; 0 where it could not be read.
-        made: the files that this call wrote, by modality; empty where an earlier call had written them.
-        notes: a sentence for everything that is unusual about the video and what was done about it.
-        fault: why it could not be read, one sentence; None where it could be read.
+        clips: T, its number of clips; 0 if it could not be read.
+        made: the files that this call wrote, by modality; empty if an earlier call had written them.
+        notes: a sentence for everything unusual about the video, with what was done.
+        fault: the reason why it could not be read, one sentence; None if it could be read.
     """
 
     name: str
@@ -75,55 +75,55 @@ def extract(
     report: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Extracted]:
-    """Turn videos into the features that the loaders of `mag2.data` read.
+    """Compute features of videos, in files that the loaders of `mag2.data` read.
 
-    Writes `<folder>/video/<name>.npy`, `<folder>/audio/<name>.npy` and `<folder>/vision_language/<name>.npy`, each
-    (T, D) with T clips, and `<folder>/extraction.json`, which says how they were made. No file is ever half written.
-    After a kill the same call makes what is missing; a finished video is made again only if its file changed.
+    It writes `<folder>/video/<name>.npy`, `<folder>/audio/<name>.npy` and `<folder>/vision_language/<name>.npy`, each
+    (T, D) with T clips, and `<folder>/extraction.json`, which records how they were made. Files are written atomically.
+    If a call is killed, the same call continues; a finished video is computed again only if its file has changed.
 
     Clip k covers the seconds k * frames / fps to (k + 1) * frames / fps, counted from the first picture. Each frame of
-    a clip is the picture that a player would show at that time, whatever the video's own frame rate; the sound of a
-    clip covers exactly the clip's time. Memory does not grow with the length of the video, except for its features.
+    a clip is the picture that a player would show at that time, for any frame rate of the video; the sound of a clip
+    covers exactly the clip's time. Memory does not grow with the length of the video, except for its features.
 
     An encoder is a name or a function. A function for pictures takes (B, F, H, W, 3) uint8; a function for sound takes
-    (B, S) float32 in [-1, 1] at 16 kHz. Both return (B, D), a tensor or an array. The function may have the attributes
-    `name`, its name in `extraction.json`; `frames`, how many pictures of a clip it reads, spread evenly; `prepare`, a
-    function that is called with each picture (H, W, 3) when it is decoded; and `rate`, the samples a second. A module
-    is moved to the device and put into evaluation mode.
+    (B, S) float32 in [-1, 1] at 16 kHz. Both return (B, D), a tensor or an array. The function may have these
+    attributes: `name`, for `extraction.json`; `frames`, the number of pictures of a clip, spread evenly; `prepare`, a
+    function that is called with each picture (H, W, 3) when it is decoded; `rate`, the samples per second. A module is
+    moved to the device and set to evaluation mode.
 
     Args:
         video: a path, several paths, or a mapping from names to paths. Without a mapping the name of a video is that of
-            its file without the ending. A folder stands for the videos in it.
-        folder: to write to; it is made if it does not exist.
-        visual: `swin3d_b` (1024 wide), `swin3d_s`, `swin3d_t` (768), `s3d` (1024), `timesformer` (768), an image tower
-            as for `vision_language`, or a function; None makes no such features. `<name>:<weights>` takes other weights
+            its file without the ending. A folder means all videos in it.
+        folder: the folder to write to; made if it does not exist.
+        visual: `swin3d_b` (D = 1024), `swin3d_s`, `swin3d_t` (768), `s3d` (1024), `timesformer` (768), an image tower
+            as for `vision_language`, or a function; None for no visual features. `<name>:<weights>` uses other weights
             than the published ones: a tag, a local file, or `random:<seed>`.
-        audio: `ast` (768), a function, or None.
+        audio: `ast` (D = 768), a function, or None.
         vision_language: `open_clip:<model>/<weights>`, whose image features are averaged over the frames of the clip
-            and lie in the space of the text encoder of that name; a function, or None.
-        frames: the number of frames of a clip; 32 as in the released Video Swin features.
-        fps: frames of a clip in a second; 25 as in these features.
-        last: what to do with the end of a video that does not fill a clip: "drop" leaves it out, "pad" fills the clip
-            with the last picture, and with silence where the sound has ended.
-        image_frames: how many frames of a clip an image tower reads, spread evenly; all by default.
-        no_sound: what to do with a video without sound: "skip" writes no audio features, "silence" writes features of
-            silence.
+            and are in the space of the text encoder of that name; a function, or None.
+        frames: number of frames of a clip; 32 as in the released Video Swin features.
+        fps: frames of a clip per second; 25 as in these features.
+        last: the end of a video that does not fill a clip: "drop" leaves it out; "pad" fills the clip with the last
+            picture, and with silence where the sound has ended.
+        image_frames: number of frames of a clip for an image tower, spread evenly; all by default.
+        no_sound: for a video without sound: "skip" writes no audio features, "silence" writes features of silence.
         dtype: of the numbers in the files, float32 or float16.
-        device: where the encoders run.
-        precision: in which the encoders compute: float32, or bfloat16 or float16 by autocast.
-        batch: how many clips of a video are encoded together. It changes features by rounding errors alone.
-        stop_at_fault: raise at the first video that cannot be read. Otherwise the others are made, and the `Extracted`
-            of that video has its fault.
+        device: the device that the encoders run on.
+        precision: precision of the encoders: float32, or bfloat16 or float16 by autocast.
+        batch: number of clips of a video that are encoded together; it changes features by rounding errors alone.
+        stop_at_fault: True raises an error at the first video that cannot be read. False continues with the other
+            videos, and the `Extracted` of that video has its fault.
         report: called with every note and fault, a sentence each; by default each is a warning.
         progress: called with the number of clips that are done and the number that is expected in all.
 
     Returns:
-        One `Extracted` for each video, in the order given.
+        One `Extracted` for each video, in the given order.
 
     Raises:
-        VideoError: a video cannot be read, with `stop_at_fault`; one sentence.
+        VideoError: a video cannot be read, with `stop_at_fault`.
         ValueError: an argument, name or encoder that is not possible, a package that is missing, or a folder with
-            features that were made with other settings; one sentence.
+            features that were made with other settings.
+        DiskFullError: the disk is full; after files are deleted the same call continues.
     """
     needed("av")
     videos = named_videos(video)

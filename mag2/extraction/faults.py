@@ -1,4 +1,4 @@
-"""What is wrong with a video, and what is missing to read one."""
+"""Errors about videos and about missing packages."""
 
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ __all__ = ["VideoError", "needed", "reason"]
 
 
 class VideoError(ValueError):
-    """A video that cannot be read: one sentence that names the file and says what to do."""
+    """The error about a video that cannot be read: one sentence with the file and what to do."""
 
     def __init__(self, sentence: str = ""):
         super().__init__(printable(sentence))

@@ -11,16 +11,17 @@ __all__ = ["ImageTower", "load_images"]
 
 
 class ImageTower(nn.Module):
-    """A CLIP's image features of each frame, averaged over the frames of the clip and not normalized, as ViFi-CLIP.
+    """Image features of a CLIP for each frame, averaged over the frames of a clip and not normalised, as in ViFi-CLIP.
 
     Shapes: pictures (H, W, 3) uint8 are prepared one by one; clips (B, F, 3, h, w) float32 -> features (B, D).
 
     Args:
-        model: an open_clip model, or another with `encode_image`.
+        model: an open_clip model, or another one with `encode_image`.
         transform: its preprocessing, from a PIL image to (3, h, w).
-        name: of the model. source: where the weights came from, in words.
-        frames: how many frames of a clip are read, spread evenly; None for all.
-        random: the weights were never trained.
+        name: of the model.
+        source: origin of the weights, in words.
+        frames: number of frames of a clip, spread evenly; None for all.
+        random: whether the weights are untrained.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ImageTower(nn.Module):
         self.about = {"transform": " ".join(str(transform).split())}
 
     def prepare(self, picture: Tensor) -> Tensor:
-        """Resize, crop and normalize a picture (H, W, 3) to (3, h, w), float32."""
+        """Resize, crop and normalise a picture (H, W, 3) to (3, h, w), float32."""
         from PIL import Image
 
         return self.transform(Image.fromarray(picture.numpy()))
@@ -51,7 +52,7 @@ class ImageTower(nn.Module):
 
 
 def load_images(name: str, frames: int | None = None) -> ImageTower:
-    """The image tower of `open_clip:<model>/<weights>`, or of the small CLIP `random:SEED`.
+    """Load the image tower of `open_clip:<model>/<weights>`, or of the small untrained CLIP `random:SEED`.
 
     Raises:
         ValueError: as `mag2.encoders.load_image_tower`.

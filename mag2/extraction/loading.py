@@ -1,4 +1,4 @@
-"""Encoders by name."""
+"""Load encoders of clips by name."""
 
 from collections.abc import Callable
 
@@ -19,15 +19,18 @@ FORMS = {
 
 
 def load_encoder(modality: str, name: str, *, image_frames: int | None = None) -> nn.Module:
-    """The encoder of that name, on the CPU.
+    """Load an encoder by its name, on the CPU.
 
-    `swin3d_b`, `swin3d_s`, `swin3d_t`, `s3d`, `timesformer` and `ast` alone take their published weights, which are
-    downloaded; `<name>:<weights>` takes those of a tag, of a local file or of `random:<seed>`.
+    `swin3d_b`, `swin3d_s`, `swin3d_t`, `s3d`, `timesformer` and `ast` use their published weights, which are
+    downloaded; `<name>:<weights>` uses those of a tag, of a local file or of `random:<seed>`.
 
     Args:
         modality: "visual", "audio" or "vision_language".
-        name: of the encoder.
-        image_frames: how many frames of a clip an image tower reads; all by default.
+        name: of the encoder, as in `mag2.extraction.extract`.
+        image_frames: number of frames of a clip for an image tower; all by default.
+
+    Returns:
+        The encoder, a module that `mag2.extraction.extract` accepts.
 
     Raises:
         ValueError: no encoder of that name for the modality, or its weights cannot be loaded.

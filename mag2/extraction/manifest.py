@@ -43,10 +43,10 @@ class Manifest:
     Args:
         folder: of the features; it exists.
         settings: of this call, from `settings_of`.
-        sources: where the weights of each modality came from, in words, by folder.
+        sources: origin of the weights of each modality, in words, by folder.
 
     Raises:
-        ValueError: the folder holds features that were made in another way; the sentence says what differs.
+        ValueError: the folder has features that were made with other settings; the sentence names the difference.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], sources: Mapping[str, str]):

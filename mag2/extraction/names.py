@@ -22,11 +22,11 @@ def named_videos(video: _Path | Sequence[_Path] | Mapping[str, _Path]) -> dict[s
     """The files of all videos by name.
 
     Args:
-        video: one path, several, or a mapping from names to paths. A path alone is named by its file without the
-            ending; a folder stands for the videos in it.
+        video: one path, several, or a mapping from names to paths. Without a mapping the name of a video is that of its
+            file without the ending. A folder means all videos in it.
 
     Raises:
-        ValueError: no video, two of one name, or a name that is none of a file in a folder.
+        ValueError: no video, two videos of one name, or a name that cannot be the name of a file.
     """
     pairs: list[tuple[str, Path]] = []
     if isinstance(video, Mapping):

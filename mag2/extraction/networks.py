@@ -1,4 +1,4 @@
-"""Video networks of torchvision: Video Swin, and S3D, which is I3D with its kernels separated."""
+"""Video networks of torchvision: Video Swin, and S3D, which is I3D with separable kernels."""
 
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,12 @@ class VideoNetwork(nn.Module):
     Shapes: pictures (H, W, 3) uint8 are prepared one by one; clips (B, F, 3, h, w) uint8 -> features (B, D).
 
     Args:
-        network: a network whose head was taken off: (B, 3, F, h, w) in, (B, D) out.
+        network: a network without its head: (B, 3, F, h, w) in, (B, D) out.
         preset: torchvision's `VideoClassification` preset, which has the size, mean and standard deviation.
         name: of the architecture.
-        source: where the weights came from, in words.
-        least: the fewest frames that it takes.
-        random: the weights were never trained.
+        source: origin of the weights, in words.
+        least: smallest number of frames of a clip.
+        random: whether the weights are untrained.
     """
 
     frames = None
@@ -53,7 +53,7 @@ class VideoNetwork(nn.Module):
         }
 
     def check(self, timing: Timing) -> None:
-        """Refuse clips that are too short."""
+        """Raise a ValueError where the clips of a `Timing` have too few frames."""
         if timing.frames < self.least:
             raise ValueError(f"{self.name} reads {self.least} frames or more, and a clip has {timing.frames}")
 
@@ -79,7 +79,7 @@ class VideoNetwork(nn.Module):
 
 
 def load_network(name: str, weights: str) -> VideoNetwork:
-    """A network of `NETWORKS` with weights: a tag of torchvision's, "" for its default, a local file, `random:SEED`.
+    """Load a network of `NETWORKS` with weights: a tag of torchvision, "" for its default, a file, or `random:SEED`.
 
     Raises:
         ValueError: no such tag or file, weights that do not fit, or a download that failed.

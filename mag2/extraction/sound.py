@@ -28,7 +28,7 @@ def has_sound(path: Path) -> bool:
 class Sound:
     """The sound of one file. It is decoded when a window needs it; earlier samples are released.
 
-    Gaps, what comes before the sound begins and what comes after it ends are silence.
+    Gaps in the sound, and the times before it begins and after it ends, are silence.
 
     Args:
         path: of the file.

@@ -26,15 +26,15 @@ WINDOW, HOP = Fraction(25, 1000), Fraction(10, 1000)
 
 
 class TimeSformer(nn.Module):
-    """TimeSformer: the class token after the last layer, of frames that are spread evenly over the clip.
+    """TimeSformer as an encoder of clips: the class token after the last layer, from frames spread evenly.
 
     Shapes: pictures (H, W, 3) uint8 are prepared one by one; clips (B, F, 3, h, w) float32 -> features (B, D).
 
     Args:
-        model: a `TimesformerModel`; it reads `config.num_frames` frames of a clip.
+        model: a `TimesformerModel`; it uses `config.num_frames` frames of a clip.
         processor: a `TimesformerVideoProcessor`, which has the size, mean and standard deviation.
-        source: where the weights came from, in words.
-        random: the weights were never trained.
+        source: origin of the weights, in words.
+        random: whether the weights are untrained.
     """
 
     name = "timesformer"
@@ -51,7 +51,7 @@ class TimeSformer(nn.Module):
         }
 
     def prepare(self, picture: Tensor) -> Tensor:
-        """Resize, crop and normalize a picture (H, W, 3) to (3, h, w), float32."""
+        """Resize, crop and normalise a picture (H, W, 3) to (3, h, w), float32."""
         return self.processor(picture.permute(2, 0, 1)[None], return_tensors="pt")["pixel_values"][0, 0]
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -60,17 +60,17 @@ class TimeSformer(nn.Module):
 
 
 class SpectrogramTransformer(nn.Module):
-    """AST: the mean of the class and the distillation token after the last layer, as its classifier reads them.
+    """AST as an encoder of sound: the mean of class and distillation token after the last layer, as in its classifier.
 
-    Sound that is shorter than what AST was trained on, 10.24 seconds, is padded as the library's extractor pads it.
+    Sound of less than 10.24 seconds, on which AST was trained, is padded by the extractor of transformers.
 
     Shapes: windows (S,) float32 in [-1, 1] are prepared one by one; spectrograms (B, L, M) -> features (B, D).
 
     Args:
         model: an `ASTModel`.
         extractor: an `ASTFeatureExtractor`, which makes the spectrogram.
-        source: where the weights came from, in words.
-        random: the weights were never trained.
+        source: origin of the weights, in words.
+        random: whether the weights are untrained.
     """
 
     name = "ast"
@@ -89,7 +89,7 @@ class SpectrogramTransformer(nn.Module):
         }
 
     def check(self, timing: Timing) -> None:
-        """Refuse clips that a spectrogram cannot be made of, or that would be cut."""
+        """Raise a ValueError where the clips of a `Timing` are too short for a spectrogram, or too long for AST."""
         most = WINDOW + HOP * (self.extractor.max_length - 1)
         if not WINDOW <= timing.seconds <= most:
             raise ValueError(
@@ -98,7 +98,7 @@ class SpectrogramTransformer(nn.Module):
             )
 
     def prepare(self, window: Tensor) -> Tensor:
-        """The spectrogram (L, M) of a window (S,)."""
+        """Return the spectrogram (L, M) of a window (S,): L frames of M mel bands."""
         made = self.extractor(window.numpy(), sampling_rate=self.rate, return_tensors="pt")
         return made["input_values"][0].float()
 

@@ -1,4 +1,4 @@
-"""The paper's figures from one's own run: `draw_figures(folder)` writes them; each `draw_*` takes arrays.
+"""The paper's figures for your own runs: `draw_figures(folder)` writes them; every other `draw_*` takes arrays.
 
 They need the extra `figures` (matplotlib, scikit-learn), which is imported when something is drawn.
 """

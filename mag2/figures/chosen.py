@@ -1,4 +1,4 @@
-"""Which training of a run its figures show, and what is read of it once for several figures."""
+"""The training of a run that its figures show, with data that are read once for several figures."""
 
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +20,16 @@ PREFERRED = "MLAVL"  # the model of the paper's figures
 
 
 class LeftOutError(Exception):
-    """A figure that a run cannot give; the text says why in one sentence."""
+    """The error about a figure that cannot be made from a run, with the reason in one sentence."""
 
 
 class Chosen:
     """One training of a run, with its model, data and predictions, each read when a figure needs it.
 
     Attributes:
-        run: the folder. training: the chosen one. data: where its dataset lies now, if it moved.
+        run: the folder of the run.
+        training: the chosen training.
+        data: the present folder of its dataset, if it has moved.
     """
 
     def __init__(self, run: RunFolder, training: Training, data: str | Path | None = None):
@@ -94,7 +96,7 @@ class Chosen:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """What it predicts for the test videos: of the weights' own epoch, else of the last.
+        """The predictions of the test videos in the epoch of the saved weights, else in the last epoch.
 
         Raises:
             LeftOutError: they were not kept.
@@ -123,13 +125,15 @@ class Chosen:
 def choose(
     run: RunFolder, *, row: str | None = None, target: str | None = None, seed: int | None = None
 ) -> list[Training]:
-    """For each target the training whose model is drawn: MLAVL's first row, else the first; its smallest seed.
+    """Return for each target the training whose model is drawn: MLAVL's first row, else the first; its smallest seed.
 
     Args:
-        row: its key or its name. target: "TES" or "FS1000/TES". seed: of the training.
+        row: key or name of a row.
+        target: "TES" or "FS1000/TES".
+        seed: of the training.
 
     Raises:
-        ValueError: no such training; the sentence says what there is.
+        ValueError: no such training; the message lists those that exist.
     """
     for asked, there, what in (
         (row, [name for heading in run.headings for name in (heading.key, heading.name)], "row"),

@@ -1,4 +1,4 @@
-"""From the folder of a run to its figures: what each needs is collected, and what is not there is said."""
+"""From the folder of a run to its figures, with the reason for each figure that cannot be made."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,11 +31,12 @@ FIGURES: dict[str, Callable[[Chosen], Drawing]] = {
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What a run gave.
+    """The figures of a run.
 
     Attributes:
-        drawings: the figures. left_out: a sentence for each figure that the run cannot give.
-        files: the paths that were written; none by `make_figures`.
+        drawings: the figures.
+        left_out: a sentence for each figure that cannot be made from the run.
+        files: the files that were written; none by `make_figures`.
     """
 
     drawings: tuple[Drawing, ...]
@@ -56,18 +57,23 @@ def draw_figures(
 ) -> Figures:
     """Draw the figures of a run into a folder, with their captions in `figures.md`.
 
-    Equal runs and versions give equal files.
+    Equal runs and equal versions give equal files.
 
     Args:
-        folder: of a table's results (`--out`), or of one training.
-        out: where they go; `figures` in the folder by default.
-        row, target, seed: whose model is drawn; by default for every target MLAVL's first row, else the first row, and
-            the smallest seed.
-        figures: names of `FIGURES`; all by default. formats: of "svg", "png" and "pdf".
-        data: where the dataset lies now, if it moved since the training.
+        folder: the folder of a table's results (`--out`), or of one training.
+        out: the folder to write to; `figures` in `folder` by default.
+        row, target, seed: the training whose model is drawn; by default for every target MLAVL's first row, else the
+            first row, and the smallest seed.
+        figures: keys of `mag2.figures.FIGURES`; all by default.
+        formats: any of "svg", "png" and "pdf".
+        data: the present folder of the dataset, if it has moved since the training.
+
+    Returns:
+        The `Figures`, with a sentence for each figure that could not be made.
 
     Raises:
-        ValueError: no such run, training, figure or format; matplotlib or scikit-learn is missing.
+        ValueError: no such run, training, figure or format; `out` is a file; or matplotlib or scikit-learn is not
+            installed.
     """
     check_formats(formats)
     run = read_run(folder)
@@ -90,7 +96,15 @@ def make_figures(
     figures: Sequence[str] | None = None,
     data: str | Path | None = None,
 ) -> Figures:
-    """The figures of a run, not written; arguments and errors as `draw_figures`."""
+    """Make the figures of a run without writing them.
+
+    Args:
+        run: from `mag2.training.run_folder.read_run`.
+        row, target, seed, figures, data: as in `draw_figures`.
+
+    Raises:
+        ValueError: no such training or figure, or matplotlib or scikit-learn is not installed.
+    """
     unknown = [name for name in figures or () if name not in FIGURES]
     if unknown:
         raise ValueError(unknown_name("figure", unknown[0], FIGURES))

@@ -20,14 +20,17 @@ Curves = Mapping[str, Mapping[str, NDArray[Any]]]
 
 @styled
 def draw_learning_curves(groups: Mapping[str, Curves], *, footer: str = "") -> "Figure":
-    """Loss, Spearman and MSE over the epochs: a line of panels for each group, a line in them for each training.
+    """Draw loss, Spearman and MSE over the epochs: a row of panels for each group, a curve for each training.
 
-    Several seeds are one line, their mean, with a band from the least to the greatest. A ring marks the epoch that is
-    best on the test set, by the mean.
+    Several seeds are one curve, their mean, with a band from the smallest to the largest value. A ring marks the epoch
+    that is best on the test set, by the mean.
 
     Args:
-        groups: title of the group -> name of the training -> {"loss", "spearman", "mse"} -> (seeds, epochs).
-        footer: data and seeds.
+        groups: title of the group -> name of the training -> "loss", "spearman" or "mse" -> array (seeds, epochs).
+        footer: text below the figure: data and seeds.
+
+    Returns:
+        A matplotlib figure.
     """
     rows = len(groups)
     figure, axes = new_figure(rows, len(PANELS), 9.6, 0.6 + 2.2 * rows, footer=footer, sharex="row")
@@ -72,11 +75,16 @@ def _looks(count: int) -> list[tuple[str, str, Any]]:
 def draw_seed_spread(
     rows: Sequence[str], values: Mapping[str, Sequence[Sequence[float]]], *, measure: str = "Spearman", footer: str = ""
 ) -> "Figure":
-    """A line for each row of a table: every seed a mark, their mean a bar; one kind of mark for each protocol.
+    """Draw a line for each row of a table: a mark for every seed, a bar for their mean, other marks for each protocol.
 
     Args:
-        rows: their names, from above. values: protocol in words -> for each row the values of its seeds.
-        measure: what the values are. footer: data and seeds.
+        rows: names of the rows, from above.
+        values: protocol in words -> for each row the values of its seeds.
+        measure: name of the values.
+        footer: text below the figure: data and seeds.
+
+    Returns:
+        A matplotlib figure.
     """
     figure, axes = new_figure(1, 1, 7.2, 1.3 + 0.42 * len(rows), footer=footer)
     place = axes[0][0]

@@ -1,4 +1,4 @@
-"""Rows of features as points of a plane (t-SNE), and a number that says how much of the score their nearness holds."""
+"""Features as points of a plane (t-SNE), and a measure of how well neighbours agree in their scores."""
 
 import math
 from typing import Any
@@ -15,10 +15,10 @@ PERPLEXITY = 30.0  # of van der Maaten and Hinton, "Visualizing data using t-SNE
 
 
 def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
-    """t-SNE of features (n, d): points (n, 2). Equal features, seed and version of scikit-learn give equal points.
+    """Return t-SNE points (n, 2) of features (n, d).
 
-    The start is the two principal components, so that far groups keep their sides. Fewer than 4 rows, or rows that are
-    all equal, are drawn by these components alone.
+    Equal features, seed and version of scikit-learn give equal points. t-SNE starts from the two principal components;
+    for fewer than 4 rows, or equal rows, these components are returned.
 
     Raises:
         ValueError: scikit-learn is not installed.
@@ -46,10 +46,10 @@ def embed(features: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
 
 
 def neighbour_agreement(features: NDArray[Any], score: NDArray[Any], k: int = 5) -> float:
-    """Spearman of each score with the mean score of its k nearest neighbours in the features, itself left out.
+    """Return Spearman's rho between scores (n,) and the mean scores of the k nearest neighbours in the features (n, d).
 
-    A picture of t-SNE cannot be measured; this says in one number how much of the score nearness holds. nan where
-    there are fewer than `FEWEST` rows, which say nothing.
+    A row is no neighbour of itself. A t-SNE picture cannot be measured; this number measures how well neighbours agree
+    in their scores. nan for fewer than `FEWEST` rows, which are too few.
     """
     rows = np.asarray(features, dtype=np.float64).reshape(len(features), -1)
     if len(rows) < FEWEST:

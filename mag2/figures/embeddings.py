@@ -30,12 +30,21 @@ def draw_grade_patterns(
     footer: str = "",
     seed: int = 0,
 ) -> "Figure":
-    """Decoded grades as points, one panel for each kind of query; a marker for each grade, colour for the score.
+    """Draw decoded grades as t-SNE points: a panel for each kind of query, a marker for each grade, colour by score.
 
     Args:
         panels: title -> patterns (n, K, d), the K decoded grades of n videos.
-        score: (n,) in the target's units. words: of the K grades. unit: what the score is called.
-        footer: data, protocol, seed. seed: of t-SNE.
+        score: (n,) in the target's units.
+        words: names of the K grades.
+        unit: name of the score.
+        footer: text below the figure: data, protocol, seed.
+        seed: of t-SNE.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: scikit-learn or matplotlib is not installed.
     """
     kinds = {patterns.shape[1] for patterns in panels.values()}
     names = words if words is not None and kinds == {len(words)} else None
@@ -59,11 +68,18 @@ def draw_grade_patterns(
 def draw_fused_features(
     panels: Mapping[str, NDArray[Any]], score: NDArray[Any], *, unit: str = "score", footer: str = "", seed: int = 0
 ) -> "Figure":
-    """Features of videos as points, one panel for each way of fusing; colour for the score.
+    """Draw features of videos as t-SNE points: a panel for each fusion, colour by score.
 
     Args:
         panels: title -> features (n, d), the mean over the clips of n videos.
-        score: (n,) in the target's units. unit, footer, seed: as in `draw_grade_patterns`.
+        score: (n,) in the target's units.
+        unit, footer, seed: as in `draw_grade_patterns`.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: scikit-learn or matplotlib is not installed.
     """
     figure, axes = new_figure(1, len(panels), 0.6 + 3.6 * len(panels), 3.9, footer=footer)
     points = None

@@ -26,11 +26,13 @@ DPI = 160
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Drawing:
-    """One figure.
+    """One figure with its caption.
 
     Attributes:
-        name: of its files. title: a few words. caption: what it shows, of which data, protocol and seed.
-        figure: of matplotlib.
+        name: of its files, without the ending.
+        title: a few words.
+        caption: what it shows, of which data, protocol and seed.
+        figure: the matplotlib figure.
     """
 
     name: str
@@ -42,14 +44,17 @@ class Drawing:
         return f"Drawing({self.name!r}: {self.title})"
 
     def encoded(self, format: str) -> bytes:
-        """The content of its file, in one of `FORMATS`."""
+        """Return the content of its file, in the format "svg", "png" or "pdf"."""
         memory = io.BytesIO()
         with style():
             self.figure.savefig(memory, format=format, dpi=DPI, metadata=METADATA[format])
         return memory.getvalue()
 
     def save(self, folder: Path, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
-        """Write its files, each whole or not at all; the folder is there."""
+        """Write its files into an existing folder, atomically, and return their paths.
+
+        `formats` are any of "svg", "png" and "pdf".
+        """
         paths = []
         for format in formats:
             path = folder / f"{self.name}.{format}"

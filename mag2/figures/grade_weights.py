@@ -25,13 +25,17 @@ def draw_grade_weights(
     unit: str = "score",
     footer: str = "",
 ) -> "Figure":
-    """A line for each grade: its weight, as a running mean over the videos in the order of their scores.
+    """Draw a curve for each grade: its weight, as a running mean over the videos in the order of their scores.
 
     Args:
-        panels: title -> weights (n, K) of n videos, each row of sum 1; the k-th of K grades is the k-th best from
-            below.
-        score: (n,) in the target's units. words: title -> names of the K grades. unit: what the score is called.
-        footer: data, protocol, seed.
+        panels: title -> weights (n, K) of n videos, each row of sum 1, from the worst to the best of K grades.
+        score: (n,) in the target's units.
+        words: title -> names of the K grades.
+        unit: name of the score.
+        footer: text below the figure: data, protocol, seed.
+
+    Returns:
+        A matplotlib figure.
     """
     order = np.argsort(score, kind="stable")
     window = max(1, len(order) // 10)

@@ -31,9 +31,10 @@ class Case:
     """One performance of the test set.
 
     Attributes:
-        name: of the video. score, predicted: in the target's units.
+        name: of the video.
+        score, predicted: true and predicted score, in the target's units.
         contributions: (T,) of each clip, in the target's units; None where they are not known.
-        borders: (T + 1,) where each clip begins and the last one ends; None for clips 0 to T.
+        borders: (T + 1,) the beginnings of the clips and the end of the last one; None for the numbers 0 to T.
     """
 
     name: str
@@ -47,10 +48,16 @@ class Case:
 def draw_predicted_against_true(
     score: NDArray[Any], predicted: NDArray[Any], *, unit: str = "score", footer: str = ""
 ) -> "Figure":
-    """A point for each video, and the line on which predicted equals true.
+    """Draw a point for each video, and the line on which the predicted score equals the true one.
 
     Args:
-        score, predicted: (n,) in the target's units. unit: what the score is called. footer: data, protocol, seed.
+        score: (n,) true scores, in the target's units.
+        predicted: (n,) predicted scores.
+        unit: name of the score.
+        footer: text below the figure: data, protocol, seed.
+
+    Returns:
+        A matplotlib figure.
     """
     figure, axes = new_figure(1, 1, 4.6, 4.6, footer=footer)
     place = axes[0][0]
@@ -71,7 +78,7 @@ def draw_predicted_against_true(
 
 
 def score_ranges(score: NDArray[Any], ranges: int = RANGES) -> NDArray[Any]:
-    """Borders of ranges that hold about as many videos each; fewer than asked where many scores are equal."""
+    """Return borders of ranges with about equal numbers of videos; fewer than `ranges` where many scores are equal."""
     return np.unique(np.quantile(np.asarray(score, dtype=float), np.linspace(0, 1, ranges + 1)))
 
 
@@ -79,9 +86,16 @@ def score_ranges(score: NDArray[Any], ranges: int = RANGES) -> NDArray[Any]:
 def draw_error_by_range(
     score: NDArray[Any], predicted: NDArray[Any], *, unit: str = "score", footer: str = ""
 ) -> "Figure":
-    """Predicted minus true for each range of true scores: a point a video, and quartiles as a box.
+    """Draw predicted minus true scores for each range of true scores: a point for each video, quartiles as a box.
 
-    Shapes and arguments as `draw_predicted_against_true`.
+    Args:
+        score: (n,) true scores, in the target's units.
+        predicted: (n,) predicted scores.
+        unit: name of the score.
+        footer: text below the figure: data, protocol, seed.
+
+    Returns:
+        A matplotlib figure.
     """
     borders = score_ranges(score)
     if len(borders) < 2:
@@ -128,11 +142,17 @@ def draw_cases(
     axis: str = "clip",
     footer: str = "",
 ) -> "Figure":
-    """The videos with the least and the greatest error, each with what its clips contribute to its score.
+    """Draw the videos with the smallest and the largest error, each with the contributions of its clips to its score.
 
     Args:
-        best, worst: likewise many, or nearly. unit: what the score is called.
-        method: how the contributions were found. axis: what the borders of clips count. footer: data, protocol, seed.
+        best, worst: the videos, about equal numbers of both.
+        unit: name of the score.
+        method: method of the contributions, in words.
+        axis: name of the horizontal axis, the unit of the borders of clips.
+        footer: text below the figure: data, protocol, seed.
+
+    Returns:
+        A matplotlib figure.
     """
     rows = max(len(best), len(worst))
     figure, axes = new_figure(rows, 2, 9.6, 0.7 + 1.5 * rows, footer=footer, sharey=True)
@@ -162,10 +182,16 @@ def draw_cases(
 def draw_contributions(
     contributions: NDArray[Any], borders: NDArray[Any] | None = None, *, axis: str = "clip", footer: str = ""
 ) -> "Figure":
-    """What each clip of one performance adds to its score.
+    """Draw what each clip of one performance adds to its score.
 
     Args:
-        contributions, borders: as `Case` has them. axis: what the borders count. footer: performance, model, method.
+        contributions: (T,) in the target's units.
+        borders: (T + 1,) the beginnings of the clips and the end of the last one; None for the numbers 0 to T.
+        axis: name of the horizontal axis, the unit of the borders.
+        footer: text below the figure: performance, model, method.
+
+    Returns:
+        A matplotlib figure.
     """
     figure, axes = new_figure(1, 1, 8.0, 2.4, footer=footer)
     _draw_clips(axes[0][0], Case("", math.nan, math.nan, contributions, borders))

@@ -1,4 +1,4 @@
-"""How every figure looks: colours that the colour-blind tell apart, markers and dashes beside them, no house fonts."""
+"""The style of all figures: colours that colour-blind readers can distinguish, with markers and dashes besides them."""
 
 import contextlib
 import functools
@@ -82,7 +82,7 @@ def style() -> Iterator[None]:
 
 
 def styled(draw: Callable[..., _Drawn]) -> Callable[..., _Drawn]:
-    """A function that draws, in the style."""
+    """Decorate a function that draws, so that it draws in this style."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **options: Any) -> _Drawn:

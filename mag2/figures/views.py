@@ -1,4 +1,4 @@
-"""What a trained model shows of the test set: weights of its grades, features around its fusion, clips of one video."""
+"""Outputs of a trained model for the test set: grade weights, features before and after fusion, clips of one video."""
 
 import re
 from dataclasses import dataclass
@@ -94,11 +94,11 @@ def fused_features(trained: Trained, dataset: Dataset, batch: int = 64) -> Fused
 
 
 def clip_contributions(trained: Trained, dataset: Dataset, video: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What each clip of a test video adds to its score in the target's units, by occlusion; and where it lies.
+    """Compute what each clip of a test video adds to its score, by occlusion.
 
     Returns:
-        Contributions (T,) of the T real clips of the centre crop; and T + 1 borders: seconds in the video where the
-        length of a clip is known, else numbers of clips.
+        Contributions (T,) of the T real clips of the centre crop, in the target's units; and the T + 1 borders of these
+        clips, in seconds if the duration of a clip is known, else as numbers of clips.
     """
     test, precision = dataset.test, str(trained.about["precision"])
     real = min(int(test.lengths[video]), test.clips)

@@ -21,10 +21,10 @@ __all__ = ["EdgeWeights", "SageLayer", "action_graph", "checked_clips", "clip_ro
 
 
 class SageLayer(nn.Module):
-    """The parameters of a SAGEConv under its keys: `lin_l` for the mean of the neighbours, `lin_r` for the node itself.
+    """One SAGEConv layer under PyG's keys: `lin_l` for the mean of the neighbours, `lin_r` for the node itself.
 
-    The functions of this file read them in closed form. ``layer(x, edge_index)`` runs PyG's message passing over any
-    edges, with x (N, in_dim) and edge_index (2, E), row 0 the sources; it returns (N, out_dim).
+    The functions of this file use its weights in closed form. ``layer(x, edge_index)`` runs PyG's message passing over
+    any edges, with x (N, in_dim) and edge_index (2, E), row 0 the sources; it returns (N, out_dim).
     """
 
     def __init__(self, in_dim: int, out_dim: int):
@@ -41,7 +41,15 @@ class SageLayer(nn.Module):
 
 
 def action_graph(n_clips: int, n_texts: int, *, device: torch.device | str | None = None) -> Tensor:
-    """The complete action graph as edges (2, E): clips 0..T-1, texts T..T+M-1, row 0 the sources, row 1 the targets."""
+    """Return the edges (2, E) of the complete action graph: row 0 the sources, row 1 the targets.
+
+    Nodes 0..T-1 are the clips, nodes T..T+M-1 the texts. Clips receive from all other nodes, texts from other texts.
+
+    Args:
+        n_clips: T.
+        n_texts: M.
+        device: where the edges are made; torch's default device if not given.
+    """
     nodes = torch.arange(n_clips + n_texts, device=device)
     source, target = torch.meshgrid(nodes, nodes, indexing="ij")
     from_clip_to_text = (source < n_clips) & (target >= n_clips)
@@ -106,11 +114,11 @@ def lone_rows(layer: SageLayer, rows: Tensor) -> Tensor:
 
 
 class EdgeWeights:
-    """Checked weights (B, T, M) of the edges from texts to clips, and the sum of those of each clip.
+    """Checked weights (B, T, M) of the edges from texts to clips, and their sum over the texts.
 
-    `total` is a number where all clips have the same sum (up to rounding), as a softmax gives them, and no gradient
-    flows through it: then a layer costs one matrix product over the clips, not two. Compiled or traced code and the
-    transforms of `torch.func` have no values to look at. They take the weights as they are, and the general way.
+    `total` is a number where all clips have the same sum (up to rounding), as after a softmax, and no gradient is
+    needed through it: then a layer costs one matrix product over the clips, not two. In compiled or traced code and
+    under the transforms of `torch.func` values cannot be read. There weights are not checked, and `total` is None.
 
     Raises:
         ValueError: another shape than the one given, values below 0 or not finite.
@@ -136,7 +144,9 @@ class EdgeWeights:
 
 
 def checked_clips(clips: Tensor, clip_mask: Tensor | None, dim: int) -> Tensor:
-    """The clips (B, T, d); what is not finite where the mask (B, T) is False becomes 0, for the gradients' sake.
+    """Return the clips (B, T, d), checked; values in padding that are not finite become 0.
+
+    Otherwise they would make gradients nan. Padding is where the mask (B, T) is False.
 
     Raises:
         ValueError: no tensor of that shape and width, or a mask that `checked_mask` refuses.

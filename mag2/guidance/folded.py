@@ -14,18 +14,18 @@ __all__ = ["FoldedGuidance"]
 
 
 class FoldedGuidance(Pretrained):
-    """A trained `ActionGraphGuidance` with its texts folded into constants; `ActionGraphGuidance.fold` makes it.
+    """A trained `ActionGraphGuidance` without texts: constants replace them. `ActionGraphGuidance.fold` makes it.
 
-    Clips of the complete graph receive nothing of the texts but their sum and their number. So it keeps the sums of the
-    rows that enter layer 1 and layer 2, and M.
+    In the complete graph a clip depends on the texts through their sum and their number alone. So this module keeps two
+    sums, of the text rows that enter layer 1 and layer 2, and the number M of texts.
 
     Shapes: clips (B, T, d), clip_mask (B, T), True where a clip is real; returns (B, T, d).
 
     Args:
-        dim, hidden, dropout: as in `ActionGraphGuidance`. Weights, sums and M come with the state.
+        dim, hidden, dropout: as in `ActionGraphGuidance`. Weights, sums and M are loaded with the state_dict.
 
     Raises:
-        ValueError: clips or mask of another shape or width.
+        ValueError: in `forward`: clips or mask of another shape, width or type.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"clip_mask"})
@@ -43,7 +43,7 @@ class FoldedGuidance(Pretrained):
         self.register_buffer("text_sum2", torch.zeros(self.hidden))
 
     def forward(self, clips: Tensor, clip_mask: Tensor | None = None) -> Tensor:
-        """Guide the clips."""
+        """Guide clips (B, T, d); see the class for shapes and errors."""
         clips = checked_clips(clips, clip_mask, self.dim)
         first = clip_rows(self.conv1, clips, self.text_sum1, self.n_texts, clip_mask)
         first = dropout(first, self.dropout, self.training).relu()
@@ -51,23 +51,23 @@ class FoldedGuidance(Pretrained):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What builds it again, for JSON."""
+        """The arguments that build this module again, as plain values for JSON."""
         return {"dim": self.dim, "hidden": self.hidden, "dropout": self.dropout}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FoldedGuidance":
-        """A guidance to load weights, sums and their number into."""
+        """Build the module that `config` describes; load weights, sums and M afterwards."""
         return cls(**config)
 
     # The sums are of no use without their count: M travels with the state, and stays a Python number for `T - 1 + M`.
     def get_extra_state(self) -> Tensor:
-        """M, for the state."""
+        """M as an entry of the state_dict."""
         return torch.tensor(self.n_texts)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """M, from a state."""
+        """Set M from an entry of a state_dict."""
         self.n_texts = int(state)
 
     def extra_repr(self) -> str:
-        """Its sizes, for print(model)."""
+        """Sizes, for print(model)."""
         return f"dim={self.dim}, hidden={self.hidden}, dropout={self.dropout}, n_texts={self.n_texts}"

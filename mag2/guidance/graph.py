@@ -43,9 +43,9 @@ class ActionGraphGuidance(Pretrained):
     both maps of a layer; maps that are hooked, pruned or exchanged are called instead.
 
     The mean of all texts is the same for every clip: in the complete graph the texts are a constant, whatever their
-    order. `edge_weight` w_im >= 0 weights the edge from text m to clip i (edges between clips keep weight 1, in both
-    layers), ``mean_i = (sum_{j != i} x_j + sum_m w_im t_m) / (T - 1 + sum_m w_im)``, and 0 where the sum of weights is
-    0. Weights of 1 are the complete graph; `mag2.alignment.edge_weights` makes weights from a similarity.
+    order. `edge_weight` w_im >= 0 is the weight of the edge from text m to clip i, in both layers; edges between clips
+    keep weight 1. Then ``mean_i = (sum_{j != i} x_j + sum_m w_im t_m) / (T - 1 + sum_m w_im)``, and 0 where the sum of
+    weights is 0. Weights of 1 are the complete graph; `mag2.alignment.edge_weights` makes weights from a similarity.
 
     Shapes:
         clips (B, T, d); texts (M, d); clip_mask (B, T), True where a clip is real; edge_index (2, E) with clips as
@@ -53,24 +53,27 @@ class ActionGraphGuidance(Pretrained):
 
     Args:
         dim: d, the width of the clips; 256 in the paper.
-        texts: (M, D) text features to own, together with a projection D -> d. Without, `forward` takes texts that
-            are d wide already.
-        hidden: width between the layers, d/2 (released code).
-        dropout: between the layers; 0.3 (released training command).
-        convolution: "sage" (the paper), "gcn", "gat", or a function from two widths to a module called as
-            `conv(x, edge_index)`. All but "sage" run on message passing.
-        control: what to remove, for comparison with the whole: one of `mag2.texts.CONTROLS`. "random_texts",
-            "permuted_texts" and "centred_texts" change the texts as `controlled` does, owned ones before their
-            projection, others as they come. With "zero_texts" the graph receives zeros (behind the projection:
-            BatchNorm over equal rows would divide by nothing). With "no_edges" no node receives anything, and the
-            same layers are an MLP over clips. Owned parameters that a control leaves unused are frozen.
-        control_seed: of what the control draws.
-        provenance: where the owned texts are from; by default what they say themselves, as those of `TextFeatures` do.
+        texts: (M, D) text features. The module keeps a copy of them and learns a projection D -> d; it then "owns"
+            texts. Without them `forward` takes texts of width d.
+        hidden: width between the two layers; d/2 by default (released code).
+        dropout: probability of dropout between the two layers; 0.3 (released training command).
+        convolution: "sage" (the paper), "gcn", "gat", or a function of two widths that returns a module, which is
+            called as `conv(x, edge_index)`. All but "sage" run on message passing.
+        control: what to remove, for comparison with the full module: one of `mag2.texts.CONTROLS`, or None.
+            "random_texts", "permuted_texts" and "centred_texts" change the texts as `mag2.texts.controlled` does:
+            owned texts before their projection, texts of a call as they are given. With "zero_texts" the graph
+            receives zeros in the place of the projected texts (a projection of equal rows is undefined in BatchNorm).
+            With "no_edges" no node receives anything, and the same layers are an MLP over clips. Owned parameters that
+            a control leaves unused are frozen.
+        control_seed: seed of the random draws of the control.
+        provenance: origin of the owned texts; by default the one that the rows carry (`mag2.texts.TextRows`), as those
+            of `TextFeatures` do.
 
     Raises:
-        ValueError: clips, texts or weights of another shape or width, weights below 0 or for another graph than the
-            complete one, no texts where none are owned, texts given where some are owned, an unknown control, or
-            a dropout that is no probability.
+        ValueError: in the constructor: `dim` is no whole number, an unknown control or convolution, a dropout that is
+            no probability, or texts that are no matrix of finite numbers. In `forward`: clips, texts, mask or weights
+            of another shape, width or type; weights below 0 or not finite; weights together with `edge_index` or a
+            convolution other than "sage"; no texts where the module owns none; texts where it owns some.
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"clip_mask", "edge_weight"})
@@ -129,7 +132,10 @@ class ActionGraphGuidance(Pretrained):
         return self._message_passing(clips, texts, clip_mask, edge_index)[:, : clips.shape[1]]
 
     def nodes(self, clips: Tensor, texts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Both node sets after the second layer on the complete graph: clips (B, T, d) and texts (M, d)."""
+        """Return all nodes after the second layer on the complete graph: clips (B, T, d) and texts (M, d).
+
+        Takes clips (B, T, d) and texts (M, d) as `forward` does, and raises the same errors.
+        """
         checked_clips(clips, None, self.dim)
         edge_index = action_graph(clips.shape[1], len(texts := self._text_nodes(texts)), device=clips.device)
         if self.closed_form:
@@ -139,17 +145,20 @@ class ActionGraphGuidance(Pretrained):
         return rows[:, : clips.shape[1]], rows[0, clips.shape[1] :]
 
     def fold(self, texts: Tensor | None = None) -> FoldedGuidance:
-        """The equal module without texts: their part in the graph becomes two constant vectors.
+        """Return an equal module without texts: they become two constant vectors.
 
-        Equal to this guide in evaluation, at every number of clips and under every mask. (In training this guide
-        projects its texts with the statistics of the batch and drops out some of their units.) The copy keeps the
-        layers' weights and may be trained further, but then its constants stay as they are.
+        The copy equals this guide in evaluation, for every number of clips and every mask. (In training this guide
+        projects its texts with the statistics of the batch, and dropout acts on them.) The copy keeps the weights of
+        the layers. It may be trained further, but its constants do not change. This guide stays as it is.
 
         Args:
-            texts: (M, d), as `forward` takes them; for guides that own none.
+            texts: (M, d), as in `forward`; for a guide that owns none.
+
+        Returns:
+            A `FoldedGuidance`, in the mode (training or evaluation) of this guide.
 
         Raises:
-            ValueError: another graph than the complete one with "sage", or texts as `forward` refuses them.
+            ValueError: a convolution other than "sage", the control "no_edges", or texts that `forward` refuses.
         """
         if not self.closed_form or self.control == "no_edges":
             raise ValueError("only the complete graph with 'sage' folds: other graphs do not sum up their texts")
@@ -169,12 +178,16 @@ class ActionGraphGuidance(Pretrained):
 
     @classmethod
     def from_released(cls, state_dict: dict[str, Tensor], **args: Any) -> "ActionGraphGuidance":
-        """The authors' `MAGG_Module`: its weights, and its arguments by their names.
+        """Load the weights of the authors' `MAGG_Module`, in evaluation mode.
 
-        Of these `dropout` counts; the weights show input_dim and hidden_dim.
+        Args:
+            state_dict: their weights, with or without the prefix ``module.``.
+            args: arguments by the authors' names. Only `dropout` is used; input_dim and hidden_dim are taken from the
+                shapes of the weights.
 
         Raises:
-            ValueError: a key is missing or unknown. TypeError: an argument of another name.
+            ValueError: a key is missing, unexpected or of another shape.
+            TypeError: an argument of another name.
         """
         check_names(args, ("dropout", "input_dim", "hidden_dim"), "ActionGraphGuidance.from_released")
         state = without_prefix(state_dict)
@@ -193,19 +206,20 @@ class ActionGraphGuidance(Pretrained):
 
     @property
     def n_texts(self) -> int | None:
-        """M, how many texts `edge_weight` weights; None where each call brings its own."""
+        """M, the number of owned texts, for which `edge_weight` has weights; None where it owns none."""
         return None if self.owned_texts is None else len(self.owned_texts)
 
     @property
     def provenance(self) -> Provenance | None:
-        """Where the owned texts are from."""
+        """Origin of the owned texts; None where it owns none."""
         return None if self.owned_texts is None else self.owned_texts.provenance
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What builds it again, for JSON: sizes, and of owned texts their shape, prompts and source.
+        """The arguments that build this module again, as plain values for JSON.
 
-        None with a convolution that was given as a function, which JSON cannot hold.
+        Of owned texts it has shape, prompts and source. None with a convolution that was given as a function, which
+        JSON cannot hold.
         """
         if not isinstance(self.convolution, str):
             return None
@@ -215,7 +229,7 @@ class ActionGraphGuidance(Pretrained):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ActionGraphGuidance":
-        """A guidance to load weights and texts into."""
+        """Build the module that `config` describes, with owned texts of zeros; load its state afterwards."""
         sizes = dict(config)
         owned, released = sizes.pop("owned_texts"), sizes.pop("released")
         rows, provenance = (None, None) if owned is None else ProjectedTexts.blank(owned)
@@ -293,7 +307,7 @@ class ActionGraphGuidance(Pretrained):
                 getattr(self, name).lin_l.weight.requires_grad_(False)
 
     def extra_repr(self) -> str:
-        """Its sizes, for print(model)."""
+        """Sizes and settings, for print(model)."""
         owned = "" if self.texts is None else f", texts={tuple(self.texts.shape)}"
         control = "" if self.control is None else f", control={self.control!r}"
         return f"dim={self.dim}, hidden={self.hidden}, dropout={self.dropout}{owned}{control}"

@@ -14,7 +14,10 @@ PYG_CONVOLUTIONS = {"gcn": "GCNConv", "gat": "GATConv"}
 
 
 def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
-    """For each node the mean of the rows of x (N, d) that its edges (2, E), row 0 the sources, bring; 0 without any."""
+    """Return for each node the mean of the rows of x (N, d) at the sources of its edges; 0 for a node without edges.
+
+    `edge_index` is (2, E), row 0 the sources.
+    """
     return _pyg().SimpleConv(aggr="mean")(x, edge_index)
 
 

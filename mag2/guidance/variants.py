@@ -11,18 +11,20 @@ __all__ = ["GUIDES", "MLPGuidance", "TransformerGuidance", "make_guides"]
 
 
 class MLPGuidance(nn.Module):
-    """Table 1, "MLP": every clip beside the mean of all texts, through two linear maps with ReLU between.
+    """Table 1, "MLP": two linear maps of each clip joined with the mean of all texts, with ReLU between.
 
-    The paper names the design only. Ours: 2d -> d, ReLU, dropout, d -> d; the mean is what a clip receives from the
-    texts in the complete graph as well.
+    The paper gives only the name of the design. Our choice: 2d -> d, ReLU, dropout, d -> d. In the complete graph, too,
+    a clip receives the mean of the texts.
 
     Shapes: clips (B, T, d), texts (M, d) -> (B, T, d).
 
     Args:
-        dim: d, 256 (released). dropout: 0.3 (released training command). n_heads: taken by all designs, not used here.
+        dim: d, 256 (released).
+        n_heads: not used; every design accepts it.
+        dropout: 0.3 (released training command).
 
     Raises:
-        ValueError: clips or texts of another shape or width.
+        ValueError: in `forward`: clips, texts or mask of another shape, width or type.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, dropout: float = 0.3):
@@ -31,7 +33,11 @@ class MLPGuidance(nn.Module):
         self.mix = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim))
 
     def forward(self, clips: Tensor, texts: Tensor, *, clip_mask: Tensor | None = None) -> Tensor:
-        """Guide the clips. No clip receives from another one, so the mask changes no real clip."""
+        """Guide clips (B, T, d) by texts (M, d).
+
+        `clip_mask` (B, T) is True where a clip is real. No clip receives from another one, so the mask changes no real
+        clip.
+        """
         _check(clips, texts, self.dim)
         clips = blanked(clips, checked_mask(clip_mask, clips.shape[:2]))  # 0 * nan is nan in a gradient
         return self.mix(torch.cat([clips, texts.mean(dim=0).expand_as(clips)], dim=-1))
@@ -40,19 +46,21 @@ class MLPGuidance(nn.Module):
 class TransformerGuidance(nn.Module):
     """Table 1, "Shared-Transformer" and "Dual-Transformer": clips and texts as one sequence of an encoder.
 
-    Every clip attends to every clip, itself included, and to every text. Only the clip rows are the output, so that
-    texts attend to nothing. "Shared" is one of these for both modalities, "Dual" one for each (`make_guides`).
+    Every clip attends to every clip, itself included, and to every text. Only the clip rows are the output, so texts
+    attend to nothing. "Shared" is one module for both modalities, "Dual" one for each (`make_guides`).
 
-    The paper names the designs only, and gives 1.20 M parameters and 0.59 G operations for the dual one. Ours is one
-    layer as the context encoder has it: post-norm, ReLU, feed-forward 3d, a last LayerNorm.
+    The paper gives only the names of the designs, and 1.20 M parameters and 0.59 G operations for the dual one. Our
+    choice is one layer of the form of the context encoder: post-norm, ReLU, feed-forward 3d, a last LayerNorm.
 
     Shapes: clips (B, T, d), texts (M, d), clip_mask (B, T), True where a clip is real; returns (B, T, d).
 
     Args:
-        dim: d, 256 (released). n_heads: 8 (supplement). dropout: 0.3 (released training command).
+        dim: d, 256 (released).
+        n_heads: attention heads; 8 (supplement).
+        dropout: 0.3 (released training command).
 
     Raises:
-        ValueError: clips or texts of another shape or width.
+        ValueError: in `forward`: clips, texts or mask of another shape, width or type.
     """
 
     def __init__(self, dim: int = 256, *, n_heads: int = 8, dropout: float = 0.3):
@@ -64,7 +72,7 @@ class TransformerGuidance(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, clips: Tensor, texts: Tensor, *, clip_mask: Tensor | None = None) -> Tensor:
-        """Guide the clips."""
+        """Guide clips (B, T, d) by texts (M, d); see the class for shapes."""
         _check(clips, texts, self.dim)
         clips = blanked(clips, checked_mask(clip_mask, clips.shape[:2]))
         keys = torch.cat([clips, texts.expand(len(clips), *texts.shape)], dim=1)
@@ -94,17 +102,23 @@ def make_guides(
     control: str | None = None,
     control_seed: int = 0,
 ) -> tuple[nn.Module, nn.Module | None]:
-    """The guide of the visual clips and that of the audio clips, None where the first serves both (Table 1).
+    """Build the guides of the visual and of the audio clips for a design of Table 1.
 
-    Each is called as `guide(clips, texts, clip_mask=)`.
+    Each is called as ``guide(clips, texts, clip_mask=)``, with clips (B, T, d) and texts (M, d).
 
     Args:
-        name: graph (the paper's), mlp, shared_transformer or dual_transformer.
-        dim: d. n_heads: of a transformer. dropout: 0.3 (released training command).
-        control, control_seed: of the graph, see `ActionGraphGuidance`; what is drawn differs between the two.
+        name: "graph" (the paper's), "mlp", "shared_transformer" or "dual_transformer".
+        dim: d, 256 (released).
+        n_heads: attention heads of a transformer; 8 (supplement).
+        dropout: 0.3 (released training command).
+        control, control_seed: for "graph" alone, as in `ActionGraphGuidance`. The audio guide uses `control_seed` + 1.
+
+    Returns:
+        The guide of the visual clips, and that of the audio clips: None where the first guides both
+        ("shared_transformer").
 
     Raises:
-        ValueError: another name, or a control of another guidance than the graph.
+        ValueError: an unknown name, or a control with another design than "graph".
     """
     if name not in GUIDES:
         raise ValueError(f"unknown guidance {name!r}; there are {', '.join(GUIDES)}")

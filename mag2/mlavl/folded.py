@@ -29,17 +29,17 @@ _SIZES = (
 class FoldedMLAVL(Pretrained):
     """A trained `MLAVL` without its texts; `MLAVL.fold` makes it.
 
-    The action texts are two constant vectors in each graph (`FoldedGuidance`), and the queries of the grades are
-    constants as well. For scoring alone: it has no objective.
+    The action texts are two constant vectors in each graph (`FoldedGuidance`); the grade queries are constants as well.
+    It only scores: it has no `loss`.
 
-    Shapes: as `MLAVL`; returns the entries of `PromptGuidedGrading`.
+    Shapes: as `MLAVL`; returns the dict of `PromptGuidedGrading`.
 
     Args:
-        sizes: those of the model (`MLAVL.sizes`), n_grades among them.
+        sizes: all of the model (`MLAVL.sizes`), and n_grades.
 
     Raises:
         TypeError: sizes of other names, or not all of them.
-        ValueError: features of another width, no audio, or lengths that differ.
+        ValueError: in `forward`: as `MLAVL`.
     """
 
     def __init__(self, **sizes: Any):
@@ -76,7 +76,10 @@ class FoldedMLAVL(Pretrained):
         flow: Tensor | None = None,
         clip_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Score a batch."""
+        """Score a batch: visual (B, T, visual_dim) and audio (B, T, audio_dim); `flow` is not used.
+
+        `clip_mask` (B, T) is True where a clip is real.
+        """
         visual, audio = checked_features(visual, audio, clip_mask, self.sizes)
         audio = self.context(self.project_audio(audio, clip_mask), clip_mask)
         visual = self.context(self.project_visual(visual, clip_mask), clip_mask)
@@ -89,12 +92,12 @@ class FoldedMLAVL(Pretrained):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What builds it again, for JSON."""
+        """The arguments that build this model again, as plain values for JSON."""
         return self.sizes
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FoldedMLAVL":
-        """A model to load weights and constants into."""
+        """Build the model that `config` describes; load weights and constants afterwards."""
         return cls(**config)
 
 

@@ -23,30 +23,39 @@ __all__ = ["MLAVL"]
 
 
 class MLAVL(Pretrained):
-    """Multidimensional language-guided audio-visual learning: video clips and audio clips in, a score out (CVPR 2025).
+    """Score performances by visual clips, audio clips and texts: the paper's full model, MLAVL (CVPR 2025).
+
+    MLAVL is short for multidimensional language-guided audio-visual learning.
 
     Shapes: visual (B, T, visual_dim), audio (B, T, audio_dim), clip_mask (B, T), True where a clip is real. Returns a
-    dict with the entries of `PromptGuidedGrading` (score (B,) among them) and the projected texts, which the loss
-    reads: texts_visual (M, d), texts_audio (M, d), texts_audio_visual_grades (2N, d), texts_grades (N, d).
+    dict with the entries of `PromptGuidedGrading` (score (B,) in [0, 1] among them) and the projected texts for the
+    loss: texts_visual (M, d), texts_audio (M, d), texts_audio_visual_grades (2N, d), texts_grades (N, d).
 
     Args:
         texts: the `TextFeatures` of the sport; the model keeps a copy and learns one projection for all four sets. Or
-            a module of `mag2.texts.learned` that makes them anew at every call and learns (Table 5).
+            a `mag2.texts.LiveTexts`, a trained module that computes the features at every call (Table 5).
         visual_dim, audio_dim: widths of the features; 768 (Video Swin or TimeSformer, AST).
-        dim: d, 256. n_heads: 8. n_context, n_fusion, n_grading: layers, 1, 2 and 3. dropout: 0.3. All as released.
-        guidance: "graph" (MAG2), or a design of Table 1 (`mag2.guidance.variants.GUIDES`).
-        residual: add the guided clips to the clips, ours; by default they replace them, as released.
-        fusion: "avcf", or a design of Table 3 (`mag2.fusion.FUSIONS`).
-        queries, use_pe: what the grading decodes from, and whether it gets a position code: "texts" without one; see
-            `PromptGuidedGrading` for rows 11 and 12 of Table 4.
-        control, control_seed: what to remove from both graphs, for comparison (`ActionGraphGuidance`). Texts are
-            changed where they enter the graphs, behind the projection; the other uses of the texts stay.
-        released: reproduce two errors of the released code: the position code is read at the number of the video in
-            the batch, and the audio graph has as many texts as the visual one.
-        provenance: where the texts are from; by default what they say themselves.
+        dim: d, 256 (released).
+        n_heads: attention heads; 8 (supplement).
+        n_context: layers of the context encoder; 1 (released).
+        n_fusion: layers of the fusion's decoder; 2 (released).
+        n_grading: layers of the grading decoder; 3 (supplement).
+        dropout: 0.3 (released training command).
+        guidance: "graph" (MAG2), or a design of Table 1 (a key of `mag2.guidance.GUIDES`).
+        residual: True adds the guided clips to the clips (our option); False replaces the clips by them (released).
+        fusion: "avcf", or a design of Table 3 (a key of `mag2.fusion.FUSIONS`).
+        queries, use_pe: as in `PromptGuidedGrading` (Table 4, rows 11 and 12); by default texts without position code.
+        control, control_seed: what to remove from both graphs, as in `ActionGraphGuidance`. The projected texts are
+            changed where they enter the graphs; the grading uses them unchanged.
+        released: reproduce two errors of the released code: the position code is indexed by the number of the video in
+            the batch, and the audio graph uses at most as many texts as the visual one has. The score is then not
+            clamped to [0, 1] in evaluation.
+        provenance: origin of the texts; by default the one that they carry.
 
     Raises:
-        ValueError: features of another width, no audio, lengths that differ, or edge weights where no graph is.
+        ValueError: in the constructor: an unknown guidance, fusion, queries or control. In `forward`: features of
+            another shape or width, no audio, lengths that differ, a mask of another shape or type, a video without a
+            real clip, or `edge_weight` with another guidance than "graph".
     """
 
     def __init__(
@@ -122,10 +131,15 @@ class MLAVL(Pretrained):
         *,
         edge_weight: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Score a batch; `flow` is not used (every model here takes the same three).
+        """Score a batch; see the class for shapes and the returned dict.
 
-        `edge_weight` (B, T, M) weights the edges from texts to clips in both graphs: the action that a clip shows is
-        also the one that its music should suit.
+        Args:
+            visual: (B, T, visual_dim).
+            audio: (B, T, audio_dim); required.
+            flow: not used; all models of the library accept the same three features.
+            clip_mask: (B, T), True where a clip is real.
+            edge_weight: (B, T, M), weights of the edges from texts to clips, the same in both graphs: the music of a
+                clip should fit the action that the clip shows.
         """
         visual, audio = checked_features(visual, audio, clip_mask, self.sizes)
         # All texts of the sport go through the projection together: one set of statistics for all of them.
@@ -153,12 +167,12 @@ class MLAVL(Pretrained):
         }
 
     def fold(self) -> FoldedMLAVL:
-        """The equal model without texts, for deployment: graphs folded, projected grade texts kept as constants.
+        """Return an equal model without texts, for deployment: graphs folded, projected grade texts as constants.
 
-        Equal to this model in evaluation. A trained text encoder is left behind as well.
+        It equals this model in evaluation, and holds no text encoder. This model stays as it is.
 
         Raises:
-            ValueError: a guidance that does not fold (see `ActionGraphGuidance.fold`).
+            ValueError: another guidance than "graph", or the control "no_edges".
         """
         if not isinstance(self.guide_visual, ActionGraphGuidance):
             raise ValueError(f"only the graph folds; this model's guidance is {self.sizes['guidance']!r}")
@@ -174,10 +188,10 @@ class MLAVL(Pretrained):
         return folded.train(self.training)
 
     def with_constant_texts(self) -> "MLAVL":
-        """The equal model whose texts are constants: what a module that makes them anew makes now.
+        """Return an equal model whose texts are constants: the features that its `LiveTexts` computes now.
 
-        Equal to this model in evaluation, and saved without a text tower. A model whose texts are constants already
-        is returned itself.
+        It equals this model in evaluation, and is saved without a text tower. A model whose texts are constants
+        already is returned unchanged.
         """
         if self.live_texts is None:
             return self
@@ -192,28 +206,32 @@ class MLAVL(Pretrained):
 
     @property
     def texts(self) -> Tensor | None:
-        """The text features (2M + 3N, D); None where a module makes them anew."""
+        """The text features (2M + 3N, D); None where a `LiveTexts` computes them."""
         return self.owned_texts.texts
 
     @property
     def live_texts(self) -> LiveTexts | None:
-        """The module that makes the texts anew at every call, if one does."""
+        """The module that computes the texts at every call; None where they are constants."""
         return self.owned_texts.live
 
     @property
     def provenance(self) -> Provenance:
-        """Where the texts are from."""
+        """Origin of the texts: prompts, encoder or file, sport."""
         return self.owned_texts.provenance
 
     def loss(self, output: Mapping[str, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """The objective of the paper, `mag2.losses.mlavl_loss`."""
+        """Compute the paper's loss (`mag2.losses.mlavl_loss`).
+
+        `output` is what `forward` returned, `label` (B,) in [0, 1]. Returns a dict of scalars; "total" is the sum.
+        """
         return mlavl_loss(output, label)
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What builds it again, for JSON: sizes, and of the texts their number, width, prompts and source.
+        """The arguments that build this model again, as plain values for JSON.
 
-        None where the texts are a module, which has weights of its own.
+        Of the texts it has their number, width, prompts and source. None where the texts are a `LiveTexts`, which has
+        weights of its own.
         """
         if self.texts is None:
             return None
@@ -222,7 +240,7 @@ class MLAVL(Pretrained):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MLAVL":
-        """A model to load weights and texts into."""
+        """Build the model that `config` describes, with texts of zeros; load its state afterwards."""
         sizes = {"residual": False, **config}
         owned = sizes.pop("owned_texts")
         parts = [torch.zeros(rows, owned["width"]) for rows in owned["rows"]]
@@ -241,17 +259,19 @@ class MLAVL(Pretrained):
         n_head: int = 8,
         **sizes: Any,
     ) -> "MLAVL":
-        """The authors' checkpoint, in evaluation mode, with their behaviour.
+        """Load a checkpoint of the authors, with ``released=True`` and in evaluation mode.
 
         Args:
-            state_dict: of the authors' `MLAVL` (keys of their CLIP tower are passed over: its features are given).
+            state_dict: of the authors' `MLAVL`, with or without the prefix ``module.``. Keys of their CLIP tower are
+                ignored.
             text_features: `TextFeatures`, or their matrix (rows, D) in the released row order.
             n_text: number of visual texts; half the action rows by default.
-            use_pe, dropout, n_head: their arguments.
-            sizes: their in_dim, hidden_dim, n_encoder, n_decoder, n_query; ignored, as the weights show them.
+            use_pe, dropout, n_head: arguments by the authors' names; no weight shows them.
+            sizes: their in_dim, hidden_dim, n_encoder, n_decoder, n_query; ignored, because the shapes of the weights
+                give these sizes.
 
         Raises:
-            ValueError: a key is missing or unknown, or the texts do not fit the model.
+            ValueError: a key is missing, unexpected or of another shape, or the texts do not fit the model.
             TypeError: an argument of another name.
         """
         check_names(sizes, ("in_dim", "hidden_dim", "n_encoder", "n_decoder", "n_query"), "MLAVL.from_released")

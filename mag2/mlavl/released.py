@@ -31,7 +31,7 @@ _RENAMED: dict[str, str] = {
 
 
 def our_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a released MLAVL under our keys."""
+    """Return the weights of a released MLAVL under our keys."""
     ours = {}
     for key, value in state.items():
         if key.startswith(_PASSED_OVER):
@@ -44,14 +44,19 @@ def our_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def released_name(ours: str) -> str:
-    """The released code's name of one of our parameters."""
+    """Return the released code's name of one of our parameters, such as "grading.w"."""
     back = {new: old for old, new in _RENAMED.items()}
     prefix = next(new for new in back if ours.startswith(new))
     return back[prefix] + ours[len(prefix) :]
 
 
 def released_texts(texts: TextFeatures | Tensor, n_grades: int, n_text: int | None) -> TextFeatures:
-    """Text features, or their matrix (rows, D) in the released row order, with `n_text` visual texts.
+    """Return the `TextFeatures` of a matrix (rows, D) in the released row order; `TextFeatures` are returned as given.
+
+    Args:
+        texts: the matrix, or `TextFeatures`.
+        n_grades: N, the number of visual grades.
+        n_text: number of visual texts; None for half of the action rows.
 
     Raises:
         ValueError: the matrix has too few rows.

@@ -6,7 +6,7 @@ __all__ = ["checked_device"]
 
 
 def checked_device(name: str | torch.device) -> torch.device:
-    """The device of that name.
+    """Return the device of that name.
 
     Raises:
         ValueError: no such device, one that this machine does not have, or "meta", which holds no numbers.

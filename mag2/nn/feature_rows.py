@@ -1,4 +1,4 @@
-"""What features must be: tensors, and rows (R, D) of finite numbers where these are kept."""
+"""Checks of features: they are tensors, and rows (R, D) of finite numbers."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ __all__ = ["check_feature_rows", "check_floating", "check_tensors"]
 
 
 def check_feature_rows(rows: Any, what: str) -> None:
-    """Refuse what are no features: a mean or a product of them would be silently wrong.
+    """Refuse rows that are no features, because a mean or product of them would be wrong without an error.
 
     Args:
-        rows: to check; those on the meta device have no numbers, and only a shape.
-        what: how a sentence begins, "texts want" for example.
+        rows: the rows to check; on the meta device only their shape is checked.
+        what: the beginning of error sentences, "texts want" for example.
 
     Raises:
         ValueError: no tensor (R, D) with a row and a column, truth values or complex numbers, NaN or infinity.

@@ -12,8 +12,8 @@ __all__ = ["Linear"]
 class Linear(nn.Module):
     """``x W^T + b``, with the parameters, the initial values and the `state_dict` keys of `nn.Linear`.
 
-    It is no `nn.Linear`, so that what rewrites all of these in a model (LoRA on "all-linear", quantisation) leaves the
-    parts of an attached guide as they are.
+    It is no `nn.Linear`, so that tools which replace all of these in a model (LoRA on "all-linear", quantisation) do
+    not change an attached guide.
 
     Shapes: (..., in_features) -> (..., out_features).
     """
@@ -33,9 +33,9 @@ class Linear(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map."""
+        """Map (..., in_features) to (..., out_features)."""
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        """Its sizes, for print(model)."""
+        """Sizes, for print(model)."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

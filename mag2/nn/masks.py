@@ -7,7 +7,7 @@ __all__ = ["blanked", "check_some_real", "checked_mask"]
 
 
 def checked_mask(mask: Tensor | None, shape: tuple[int, ...], name: str = "clip_mask") -> Tensor | None:
-    """A mask (B, T), True where a clip is real, after a look at its shape and type; None stays None.
+    """Return a mask (B, T), True where a clip is real, after a check of its shape and type; None is returned as None.
 
     Raises:
         ValueError: another shape or type. A float mask of 0 and 1, or of 0 and -inf, would mean different things.
@@ -23,9 +23,9 @@ def checked_mask(mask: Tensor | None, shape: tuple[int, ...], name: str = "clip_
 
 
 def check_some_real(mask: Tensor | None) -> None:
-    """Refuse a mask under which a video has no real clip: attention over nothing is not a number.
+    """Refuse a mask (B, T) in which a video has no real clip, because attention over no clips is nan.
 
-    Compiled and traced code does not look at values.
+    Compiled and traced code cannot read values, so nothing is checked there.
 
     Raises:
         ValueError: naming the first such video.
@@ -40,5 +40,5 @@ def check_some_real(mask: Tensor | None) -> None:
 
 
 def blanked(clips: Tensor, mask: Tensor | None) -> Tensor:
-    """The clips (B, T, d) with zeros where the mask (B, T) is False: what stands in padding changes nothing."""
+    """Return the clips (B, T, d) with zeros where the mask (B, T) is False, so that padding changes nothing."""
     return clips if mask is None else clips.masked_fill(~mask[..., None], 0)

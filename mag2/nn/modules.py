@@ -9,7 +9,7 @@ __all__ = ["evaluating", "first_floating", "is_unmodified", "uncompiled", "unwra
 
 
 def is_unmodified(part: nn.Module) -> bool:
-    """Whether nothing is hooked to a module and its `forward` is its class's, so that its weights say all it does."""
+    """Whether a module has no hooks and the `forward` of its class, so that its weights describe it completely."""
     hooks = (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
     return not any(hooks) and "forward" not in vars(part)
 
@@ -31,13 +31,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def first_floating(*modules: nn.Module) -> nn.Parameter | None:
-    """The parameter whose device and precision others follow: the first one of the first module that has any."""
+    """Return the first floating-point parameter of the first module that has one; others use its device and dtype."""
     return next((each for module in modules for each in module.parameters() if each.is_floating_point()), None)
 
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside a `with`; every part gets the mode back that it had."""
+    """Set evaluation mode inside a `with` block; afterwards every submodule is in its earlier mode."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

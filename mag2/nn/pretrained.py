@@ -1,4 +1,4 @@
-"""Modules that say how they were built. What saves and loads them is set from above, by `mag2.saving`."""
+"""Modules with a record of how they were built. `mag2.saving` sets what saves and loads them."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -11,7 +11,7 @@ Module = TypeVar("Module", bound="Pretrained")
 
 
 def arguments_of(values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a constructor from its `locals()`, at its first line."""
+    """Return the arguments of a constructor from its `locals()`, at its first line."""
     return {name: value for name, value in values.items() if name not in ("self", "__class__")}
 
 
@@ -29,11 +29,11 @@ class Storage(Protocol):
 
 
 class Pretrained(nn.Module):
-    """A module that saves to a folder or to the Hugging Face Hub, and loads from either.
+    """Base class of modules that are saved to, and loaded from, a folder or the Hugging Face Hub.
 
-    Subclasses have `config`, the plain values (and modules of this kind) that `from_config` builds the module again
-    from, and a name in `mag2.saving.registry`. The texts are among the weights, their prompts and source in the config.
-    Weights are safetensors and load strictly.
+    A subclass has a property `config`, from which `from_config` builds the module again, and a name in
+    `mag2.saving.registry`. Texts are saved with the weights, their prompts and source with the config. Weights are
+    safetensors and are loaded strictly: all keys and shapes must fit.
     """
 
     _storage: ClassVar[Any]  # a `Storage`
@@ -41,24 +41,27 @@ class Pretrained(nn.Module):
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What builds it again, for JSON; None where it was built with code of one's own."""
+        """The arguments that build it again, as plain values for JSON; None if it was built with your own code."""
         return self.arguments
 
     @classmethod
     def from_config(cls: type[Module], config: dict[str, Any]) -> Module:
-        """The module to load weights into."""
+        """Build the module that `config` describes; its weights are loaded afterwards."""
         return cls(**config)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Save into a folder: `config.json`, `model.safetensors`, and a model card.
 
         Args:
-            save_directory: made where it is not there.
-            options: `push_to_hub=True` uploads as well, under `repo_id` or the name of the folder; others are those of
-                `push_to_hub`.
+            save_directory: made if it does not exist.
+            options: `push_to_hub=True` uploads the files too, under `repo_id` or the name of the folder; others are
+                those of `push_to_hub`.
+
+        Returns:
+            The URL of the commit if the files were uploaded, else None.
 
         Raises:
-            ValueError: it was built with code of one's own, or something is attached to it.
+            ValueError: it was built with your own code, or something is attached to it.
         """
         return self._storage.save(self, save_directory, **options)
 
@@ -69,13 +72,22 @@ class Pretrained(nn.Module):
         Args:
             pretrained_model_name_or_path: a folder that `save_pretrained` wrote, or "owner/name" on the hub.
             options: those of the hub (revision, token, cache_dir, local_files_only, force_download), `map_location`,
-                and arguments of the constructor that shall differ, such as `dropout`.
+                and new values for arguments of the constructor, such as `dropout`.
 
         Raises:
-            ValueError: no such folder, not one of this class, or a missing, unexpected or misshapen weight.
+            ValueError: no such folder, a folder of another class, or a missing or unexpected weight, or one of another
+                shape.
         """
         return cls._storage.load(cls, pretrained_model_name_or_path, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload to the Hugging Face Hub: commit_message, private, token, revision, create_pr. Returns a URL."""
+        """Upload to the Hugging Face Hub, and return the URL of the commit.
+
+        Args:
+            repo_id: "owner/name".
+            options: commit_message, private, token, revision, create_pr, as in `huggingface_hub`.
+
+        Raises:
+            ValueError: as `save_pretrained`.
+        """
         return self._storage.push(self, repo_id, **options)

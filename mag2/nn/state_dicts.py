@@ -45,7 +45,7 @@ def need(weights: Mapping[str, Tensor], key: str) -> Tensor:
 
 
 def count_layers(weights: Mapping[str, Tensor], stack: str) -> int:
-    """How many layers the released stack of that name has; one at least, so that what it lacks is reported by key."""
+    """Return the number of layers of a released stack, at least 1, so that missing weights are reported by key."""
     prefix = f"{stack}.layers."
     return max((int(key[len(prefix) :].split(".")[0]) for key in weights if key.startswith(prefix)), default=0) + 1
 
@@ -71,7 +71,7 @@ def load_strictly(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def accept_former_keys(module: nn.Module, former: Mapping[str, str]) -> None:
-    """Have a module load state dicts in which some of its keys have the names of an earlier version.
+    """Let a module load state dicts in which some keys have the names of an earlier version.
 
     Args:
         module: calls this in its constructor.

@@ -10,10 +10,10 @@ __all__ = ["batch_hard_triplet", "grade_triplet"]
 
 
 def batch_hard_triplet(embeddings: Tensor, classes: Tensor, margin: float = 1.0) -> Tensor:
-    """Each anchor's nearest negative should be further away than its furthest positive.
+    """Compute the batch-hard triplet loss with cosine distance.
 
     Distance is ``1 - cosine``. The hardest positive of an anchor is the furthest other embedding of its class (distance
-    0 where the class has no other member), the hardest negative the nearest embedding of another class. The loss is
+    0 if the class has no other member); the hardest negative is the nearest embedding of another class. The loss is
     ``mean(relu(positive - negative + margin))`` over all anchors.
 
     Shapes:
@@ -48,7 +48,7 @@ def batch_hard_triplet(embeddings: Tensor, classes: Tensor, margin: float = 1.0)
 
 
 def grade_triplet(grades: Tensor, margin: float = 1.0) -> Tensor:
-    """`batch_hard_triplet` over decoded grades (B, N, d): the class of an anchor is its grade, 0..N-1."""
+    """Compute `batch_hard_triplet` of decoded grades (B, N, d); the class of an anchor is its grade, 0..N-1."""
     batch, n_grades, _ = grades.shape
     classes = torch.arange(n_grades, device=grades.device).repeat(batch)
     return batch_hard_triplet(grades.flatten(0, 1), classes, margin)

@@ -1,4 +1,4 @@
-"""Plug-ins: attach modules to any model, take them out, save and load them, weight their edges, fold them."""
+"""Plug-ins: attach modules to any model, detach them, save and load them, weight their edges, fold them."""
 
 from mag2.plugin.attaching import (
     Attached,

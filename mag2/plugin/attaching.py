@@ -1,7 +1,7 @@
-"""Attach guidance to any model and take it out again: attach, detach, disabled, attached.
+"""Attach guidance to any model and detach it: attach, detach, disabled, attached.
 
-The model keeps its class, its modules and its own state_dict keys. A guide lives in the module that it guides, under
-the name `mag2`, where optimizers, DDP, `.to()` and `state_dict()` find it. `detach` gives the model back as it was.
+The model keeps its class, its modules and its own state_dict keys. A guide is registered in the module that it guides,
+under the name `mag2`, where optimizers, DDP, `.to()` and `state_dict()` find it. `detach` restores the model.
 """
 
 import contextlib
@@ -32,14 +32,19 @@ __all__ = ["Attached", "attach", "attached", "detach", "disabled", "insert", "pr
 
 @dataclass(frozen=True, repr=False)
 class Attached:
-    """A plug, and the path of its place in the model that `attached` was called with."""
+    """One entry of `attached`: a plug and the path of its place.
+
+    Attributes:
+        at: the path of the module that the plug is attached to, in the model that `attached` was called with.
+        plug: the plug.
+    """
 
     at: str
     plug: Plug
 
     @property
     def root(self) -> str:
-        """The path of the model that it was attached to, of which `plug.at` is a place; "" where it has moved since."""
+        """The path of the model that the plug was attached to: `plug.at` is a path in that model."""
         at = self.plug.at
         if at == "":
             return self.at
@@ -47,12 +52,12 @@ class Attached:
 
     @property
     def module(self) -> nn.Module:
-        """What it learns."""
+        """The attached module, such as an `ActionGraphGuidance`."""
         return self.plug.guide
 
     @property
     def enabled(self) -> bool:
-        """False inside `disabled`."""
+        """Whether the plug runs; False inside `mag2.disabled`."""
         return self.plug.enabled
 
     def __repr__(self) -> str:
@@ -76,35 +81,45 @@ def attach(
     start: str = "residual",
     freeze: bool = False,
 ) -> nn.Module:
-    """Guide the features at a place of the model, which is changed in place and returned.
+    """Attach a guide to a submodule, so that it changes the submodule's features; the model is changed in place.
 
-    Attach before the optimizer is built: it trains the parameters that it is given. Copies for averaging (EMA) are made
-    after it too. Hooks that were registered before see features without guidance, and `model.apply(init)` reaches the
-    guide as it reaches every part. A guide that did not fit when the model was called first gives way to the next one.
+    Attach before the optimizer is built, because an optimizer trains only the parameters that it was given. Make copies
+    for averaging (EMA) after attaching too. Hooks that were registered before get features without guidance.
+    `model.apply(init)` reaches the guide as every other part. If the first call fails because the guide does not fit,
+    the next `attach` at that place replaces it.
 
     Args:
         model: any module, compiled ones too.
-        guide: a module from clips (B, T, d) to clips (B, T, d), such as `ActionGraphGuidance`; it moves to the
-            device and dtype of the model. One for all paths is shared by them; a list has one for each.
+        guide: a module that maps clips (B, T, d) to clips (B, T, d), such as `ActionGraphGuidance`. It is moved to the
+            device and dtype of the model. One guide for several paths is shared by them; a list has one for each path.
         at: dotted path of a submodule ("transformer.encoder"), "" for the model itself, or several paths.
-        side: "output" or "input" of that module.
-        layout: the order of the axes of its features: "btd", "bdt" or "tbd".
-        item: where the features are: a name or a position in an output that is a dict, a tuple or a dataclass, or of
-            an argument, however the call gives it. By default the whole output, or the first argument.
-        mask: name or position of the module's argument that holds a clip mask (B, T), True where a clip is real.
-            Calls that do not give it are guided without a mask.
-        padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch's masks are.
-        edge_weight: name or position of the module's argument that holds edge weights (B, T, M), whatever the layout,
-            for a guide that takes them. Calls that do not give it use those of `edge_weights_of`, if any.
-        start: how the guide enters. "residual": ``features + guide(features)``; "identity":
-            ``features + W guide(features) + b`` with W and b of zeros, so that the model starts from what it was, for
-            which the guide says its width as `dim`; "replace": ``guide(features)``.
-        freeze: the model's own parameters stop learning until `detach`. (Its BatchNorms still follow the mode.)
+        side: whether the guide changes the "output" or the "input" of that submodule.
+        layout: order of the axes of its features: "btd", "bdt" or "tbd" (batch, time, width).
+        item: where the features are: a name or position in an output that is a dict, a tuple or a dataclass; or the
+            name or position of an argument, which a call may give either way. By default the whole output, or the first
+            argument.
+        mask: name or position of the submodule's argument that holds a clip mask (B, T), True where a clip is real.
+            Calls without that argument are guided without a mask.
+        padding_mask: the same for a mask as torch's: False or 0 where a clip is real, True or another number where it
+            is padding.
+        edge_weight: name or position of the submodule's argument that holds edge weights (B, T, M), in any layout, for
+            a guide that accepts them. Calls without that argument use the weights of `edge_weights_of`, if any.
+        start: how the guide's output enters the model. "residual": ``features + guide(features)``. "identity":
+            ``features + W guide(features) + b`` with W and b initialised to zeros, so that the model's output is
+            unchanged at the start of training; the guide needs an attribute `dim`, its width. "replace":
+            ``guide(features)``, as inside MLAVL. The paper does not say how MAG2 enters other models; the default is
+            our choice (docs/starts.md has the measurements).
+        freeze: True freezes the model's own parameters until `detach`. (Its BatchNorms still follow train and eval.)
+
+    Returns:
+        The model.
 
     Raises:
-        ValueError: no such path, side, layout, start or argument, a place that is taken or never called, a guide that
-            is no module, a model that is parallel or sharded already; or, when the model is called, features of
-            another kind, width or layout.
+        ValueError: no such path, side, layout, start or argument; a place where a guide is attached already, or a
+            submodule that is never called; a guide that is no module, or without `dim` for "identity"; a mask or edge
+            weights for a guide that accepts none; a model that is parallel or sharded already. When the model is
+            called: features of another kind, width or layout, or a mask that is no tensor.
+        RuntimeError: when the model is called: the submodule is sharded by `fully_shard` and the guide is not.
     """
     places: list[Any] = list(at) if isinstance(at, (list, tuple)) else [at]
     for place in places:
@@ -123,7 +138,18 @@ def attach(
 
 
 def insert(model: nn.Module, *plugs: Plug, freeze: bool = False) -> nn.Module:
-    """Attach plugs to a model, all of them or, if one does not fit, none."""
+    """Attach plugs to a model: all of them or, if one cannot be attached, none. Returns the model.
+
+    `attach` calls it. Use it for plugs of your own class.
+
+    Args:
+        model: changed in place.
+        plugs: the `Plug`s to attach.
+        freeze: True freezes the model's own parameters until `detach`.
+
+    Raises:
+        ValueError: as `attach`, and as the `check` of the plugs.
+    """
     base = base_of(model)
     replaced = check(model, plugs)
     try:
@@ -174,7 +200,10 @@ def check(model: nn.Module, plugs: Sequence[Plug]) -> list[tuple[nn.Module, Plug
 
 
 def detach(model: nn.Module) -> nn.Module:
-    """Take every plug out again: outputs, state_dict keys and requires_grad are as before `attach`."""
+    """Remove every plug from a model: outputs, state_dict keys and requires_grad are as before `attach`.
+
+    The model is changed in place and returned. Without plugs nothing happens.
+    """
     base = base_of(model)
     if _is_shallow_copy(base):
         separate(base)
@@ -195,7 +224,7 @@ def detach(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def disabled(model: nn.Module) -> Iterator[nn.Module]:
-    """Run the model without its plugs inside a `with`, for before-and-after comparisons."""
+    """Run the model without its plugs inside a `with` block, to compare its outputs with and without them."""
     base = base_of(model)
     plugs = [(plug, _root_of(base, Attached(path, plug))) for plug, path in find_plugs(base).items()]
     try:
@@ -210,15 +239,15 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def attached(model: nn.Module) -> list[Attached]:
-    """What is attached where in a model, its parts included, in the order in which it was attached.
+    """List what is attached to a model and to its submodules, in the order in which it was attached.
 
-    Each prints its guide, its place, how it enters, how many of its parameters train, and how often it ran.
+    Each entry prints its guide, its place, how it enters, how many of its parameters train, and how often it ran.
     """
     return [Attached(path, plug) for plug, path in find_plugs(base_of(model), used=True).items()]
 
 
 def print_trainable_parameters(model: nn.Module) -> None:
-    """Print how many parameters of a model train, of how many, as PEFT does, and how many of these are attached."""
+    """Print how many parameters of a model are trainable, as PEFT does, and how many of these are attached."""
     learning, every = _counts(model)
     inside = {p for place in attached(model) for p in place.module.parameters() if p.requires_grad}
     print(

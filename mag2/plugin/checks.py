@@ -1,4 +1,4 @@
-"""Where nothing may be attached, because it would not run or not train, and where it might mix videos."""
+"""Refuse places where a plug would not run or not train, and warn where it might mix videos of a batch."""
 
 import warnings
 
@@ -14,10 +14,10 @@ _PARALLEL = {"DistributedDataParallel", "DataParallel", "DeepSpeedEngine"}
 
 
 def check_home(base: nn.Module, plug: Plug, home: nn.Module) -> None:
-    """Refuse a home in which a plug could not live.
+    """Refuse a module that cannot be the home of a plug.
 
     Raises:
-        ValueError: it is parallel or sharded already, is never called itself, or has an attribute of our name.
+        ValueError: it is parallel or sharded already, is never called itself, or has an attribute named `HOME`.
     """
     around = parallel_around(home)
     if around is not None:
@@ -42,10 +42,13 @@ def check_wrappers(model: nn.Module) -> None:
 
 
 def check_shards(plug: Plug, home: nn.Module) -> None:
-    """Refuse to run in a module that `fully_shard` manages where it does not manage the plug.
+    """Refuse to run a plug that `fully_shard` does not manage in a module that it manages.
 
-    It goes over the children of modules, among which the plugs of containers do not show. Each process would train a
-    guide of its own.
+    `fully_shard` goes over the children of modules, and the plugs of containers are not among these. Each process would
+    then train a guide of its own.
+
+    Raises:
+        RuntimeError: the plug is not sharded with its module.
     """
     if "_is_fsdp_managed_module" in home.__dict__ and not _is_managed(plug):
         raise RuntimeError(
@@ -59,7 +62,7 @@ def _is_managed(plug: Plug) -> bool:
 
 
 def warn_of_axes(plug: Plug, home: nn.Module) -> None:
-    """Warn where a module says which of its axes is the batch and the layout says otherwise."""
+    """Warn where a module's `batch_first` contradicts the layout of a plug."""
     placement = getattr(plug, "placement", None)
     speaker = None if placement is None else _axes_of(home, placement.side)
     first = getattr(speaker, "batch_first", None)

@@ -1,7 +1,7 @@
 """Homes that are an `nn.Sequential` or another container: their plugs are no items of them.
 
-A guided container is of a subclass whose length, items and children are those without the plugs. Computation,
-state_dict, `to`, `train` and `apply` reach the plugs as those of any other module.
+A guided container gets a subclass whose length, items and children are those without the plugs. Computation,
+state_dict, `to`, `train` and `apply` reach the plugs as in any other module.
 """
 
 from collections import OrderedDict
@@ -22,7 +22,7 @@ _READERS = ("__len__", "__iter__", "__contains__", "__getitem__", "keys", "value
 
 
 def make_container(home: nn.Module) -> None:
-    """Hide the plugs of a module among its items, where it is a container."""
+    """Exclude the plugs of a module from its items, if it is a container."""
     if isinstance(home, (nn.Sequential, nn.ModuleList, nn.ModuleDict)) and not isinstance(home, _Guided):
         home.__class__ = _guided(type(home))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Edge weights for the guides in a model whose own call does not take them."""
+"""Edge weights for the guides in a model whose own call does not accept them."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -18,21 +18,22 @@ Weights = Tensor | None
 
 @contextlib.contextmanager
 def edge_weights_of(model: nn.Module, weights: Weights | Mapping[str, Weights]) -> Iterator[nn.Module]:
-    """Weight the edges of attached guides by (B, T, M) inside a `with`, whatever the layout of their place.
+    """Give edge weights (B, T, M) to attached guides inside a `with` block, in any layout of their places.
 
-    All guides of the model that take `edge_weight` get the same weights, in its parts too. Those with the control
-    "no_edges" take them and change nothing; a disabled guide stays disabled; weights in the call itself
-    (`attach(..., edge_weight=...)`) take precedence. Copies that are made meanwhile get no weights. Code that runs the
-    model again in the backward pass, as gradient checkpointing does, needs that pass inside the `with` too.
+    All guides of the model and of its submodules that accept `edge_weight` get the same weights. With the control
+    "no_edges" weights change nothing. A disabled guide stays disabled. Weights in the call itself
+    (``attach(..., edge_weight=...)``) take precedence. Copies of the model that are made inside the block get no
+    weights. Gradient checkpointing runs the model again in the backward pass; then that pass must be inside the block.
 
     Args:
         model: with guides attached; compiled and DDP ones too.
-        weights: (B, T, M) for as many clips as the guides get, None for the complete graph; or a dict from the paths
-            of places, as `attached` lists them, to either, which leaves other places alone.
+        weights: (B, T, M), with T the number of clips that the guides get; None for the complete graph. Or a dict from
+            paths of places, as `attached` lists them, to such weights; other places keep theirs.
 
     Raises:
-        ValueError: no guide there takes weights, or one that was given some is folded; or, when the model is called,
-            weights of another shape.
+        ValueError: no guide accepts weights, a given path has no such guide, or a guide with weights is folded. When
+            the model is called: weights of another shape, below 0 or not finite.
+        RuntimeError: a gradient checkpoint runs a guide again outside the block.
     """
     places = [place for place in attached(model) if isinstance(place.plug, FeaturePlug)]
     chosen = _chosen(places, weights) if isinstance(weights, Mapping) else _all(model, places, weights)
@@ -47,7 +48,7 @@ def edge_weights_of(model: nn.Module, weights: Weights | Mapping[str, Weights]) 
 
 
 def weightable(model: nn.Module) -> list[Attached]:
-    """The places of a model whose guides take edge weights."""
+    """List the places of a model whose guides accept edge weights."""
     places = attached(model)
     return [place for place in places if isinstance(place.plug, FeaturePlug) and accepts(place.module, "edge_weight")]
 

@@ -1,4 +1,4 @@
-"""The plug that guides the features that go into a module or come out of it."""
+"""The plug that guides the input or output features of a module."""
 
 import re
 from collections.abc import Callable
@@ -22,16 +22,19 @@ __all__ = ["FeaturePlug"]
 
 
 class FeaturePlug(Plug):
-    """Guides features of a module; `mag2.attach` makes it.
+    """A plug that guides the input or output features of a module; `mag2.attach` makes it.
 
     Args:
-        at: the path of the module. guide: what guides.
-        placement: which features, and where masks and weights are found; the plain output by default.
+        at: path of the module.
+        guide: the module that maps clips (B, T, d) to clips (B, T, d).
+        placement: which features are guided, and which arguments hold masks and weights; the whole output by default.
 
     Raises:
-        ValueError: the module at the path takes no argument of a name that the placement has, or the guide no edge
-            weights or mask where the placement has some; or, when the model is called, features of another kind,
-            width or layout.
+        ValueError: when it is attached: the module at the path has no argument of a name that the placement has, or the
+            guide accepts no edge weights or mask where the placement has some. When the model is called: features of
+            another kind, width or layout.
+        RuntimeError: when the model is called: the module is sharded and the plug is not, or a gradient checkpoint runs
+            it again without the edge weights of the first run.
     """
 
     is_counted = True
@@ -49,37 +52,37 @@ class FeaturePlug(Plug):
 
     @property
     def key(self) -> str:
-        """The side, and the item where there is one."""
+        """Name of the plug in its home: the side, and the item if there is one."""
         item = "" if self.placement.item is None else f"_{self.placement.item}"
         return re.sub(r"\W", "_", f"on_{self.placement.side}{item}")
 
     @property
     def how(self) -> str:
-        """How the guide enters."""
+        """How the guide's output enters the model: "residual", "identity" or "replace"."""
         return self.placement.start
 
     @property
     def config(self) -> dict[str, Any]:
-        """The options of `attach`."""
+        """The options of `attach`, as plain values for JSON."""
         return asdict(self.placement)
 
     @classmethod
     def from_config(cls, at: str, guide: nn.Module, config: dict[str, Any]) -> "FeaturePlug":
-        """The plug that `config` describes."""
+        """Build the plug that `config` describes."""
         # Version 0.1 did not say how a guide enters: it replaced the features, or was an `IdentityStart`.
         start = "identity" if isinstance(guide, IdentityStart) else "replace"
         return cls(at, guide, Placement(**{"start": start, **config}))
 
     @property
     def spot(self) -> tuple:
-        """A side, and what is taken there; an argument is the same by name and by position."""
+        """What the plug occupies: its class, the side, and the item; names of arguments become positions."""
         item: Any = self.placement.item
         if self.placement.side == "input":
             item = self.names.index(item) if item in self.names else item or 0
         return (type(self), self.placement.side, item)
 
     def check(self, model: nn.Module) -> None:
-        """Is the path there, and does the module take the arguments of the placement?"""
+        """Raise a ValueError unless the path exists and its module has the arguments of the placement."""
         home = self.home(model)
         signature = Signature(home)
         self.names = signature.in_order
@@ -98,28 +101,28 @@ class FeaturePlug(Plug):
             raise ValueError(f"{self!r} takes no clip_mask; leave the mask out, or attach a guide that takes one")
 
     def check_takes_weights(self) -> None:
-        """Raise a ValueError where the guide takes no edge weights."""
+        """Raise a ValueError where the guide accepts no edge weights."""
         if not accepts(self.guide, "edge_weight"):
             why = refusal(self.guide, "edge_weight") or "it takes no edge_weight"
             raise ValueError(f"{self!r} cannot hear edge weights, {why}; attach an ActionGraphGuidance")
 
     def hooks(self) -> list[Hook]:
-        """Behind the module or before it."""
+        """One hook, which runs after the module for its output, before it for its input."""
         if self.placement.side == "output":
             return [Hook(self.key, FeaturePlug.on_output)]
         return [Hook(self.key, FeaturePlug.on_input, before=True)]
 
     def describe(self, at: str) -> str:
-        """Guide, side, item and path."""
+        """Describe the plug in words: guide, side, item and the path `at`."""
         item = "" if self.placement.item is None else f"[{self.placement.item!r}]"
         return f"{title(self.guide)} on the {self.placement.side}{item} of {at or 'the model itself'!r}"
 
     def on_output(self, home: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
-        """Guide what came out."""
+        """Return the module's output with guided features; None where the plug is disabled."""
         return self._run(self._behind, home, args, kwargs, output) if self.enabled else None
 
     def on_input(self, home: nn.Module, args: tuple, kwargs: dict) -> Any:
-        """Guide what goes in."""
+        """Return the module's arguments with guided features; None where the plug is disabled."""
         return self._run(self._before, home, args, kwargs) if self.enabled else None
 
     def _run(self, step: Callable[..., Any], home: nn.Module, *call: Any) -> Any:
@@ -215,7 +218,10 @@ class FeaturePlug(Plug):
             )
 
     def forward(self, features: Any, **arguments: Tensor) -> Tensor:
-        """Guide features in the layout of the place; a symbolic trace (`torch.fx`) calls it."""
+        """Guide features in the layout of the placement; a symbolic trace (`torch.fx`) calls it.
+
+        `arguments` are clip_mask (B, T) and edge_weight (B, T, M), where there are any.
+        """
         return self._guided(features, arguments)
 
     def _guided(self, features: Any, arguments: dict[str, Tensor]) -> Tensor:

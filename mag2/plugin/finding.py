@@ -1,4 +1,4 @@
-"""Finding the plugs of a model, whatever wraps it or its parts."""
+"""Find the plugs of a model, wrapped or not."""
 
 from torch import nn
 
@@ -10,7 +10,7 @@ __all__ = ["find_plugs"]
 
 
 def find_plugs(base: nn.Module, *, used: bool = False) -> dict[Plug, str]:
-    """All plugs of a model with the paths of their places, in the order in which they were attached.
+    """Return all plugs of a model with the paths of their places, in the order in which they were attached.
 
     Args:
         used: only those that are in use, where PEFT keeps several copies of a part.

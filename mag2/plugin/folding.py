@@ -12,13 +12,15 @@ __all__ = ["fold"]
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Fold every guide of a model, attached or its own; the model is changed in place and returned.
+    """Replace every `ActionGraphGuidance` in a model by its folded copy, which needs no texts.
 
-    `detach` still takes folded guides out again. Either all guides fold, or the model stays as it was. A bare guide,
-    and a model with a `fold` of its own (`MLAVL`), are not changed: their folded copy is returned.
+    The model is changed in place and returned; `detach` still removes folded guides. If one guide cannot be folded, the
+    model is not changed. A module with a `fold` of its own (`ActionGraphGuidance`, `MLAVL`) is not changed: its folded
+    copy is returned.
 
     Raises:
-        ValueError: a guide that does not fold or owns no texts (see `ActionGraphGuidance.fold`), or no guide at all.
+        ValueError: there is no `ActionGraphGuidance`; or one owns no texts, has another convolution than "sage", or the
+            control "no_edges".
     """
     inner: Any = base_of(model)
     if hasattr(inner, "fold"):

@@ -12,13 +12,13 @@ __all__ = ["FormerKeys", "present_names"]
 
 
 class FormerKeys(OutsideHook):
-    """A hook before `load_state_dict` of a model that something is attached to: it renames the former keys.
+    """A hook that runs before `load_state_dict` of a model with plugs and renames the keys of version 0.1.
 
-    Guides had the numbers in which they were attached; one that was attached twice had one number.
+    There guides were numbered in the order in which they were attached; one that was attached twice had one number.
     """
 
     def __call__(self, model: nn.Module, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Rename; torch calls it."""
+        """Rename the keys of `state_dict` in place; torch calls it."""
         former = f"{prefix}mag2.guides."
         found = [key for key in state_dict if key.startswith(former)]
         if not found:
@@ -36,7 +36,7 @@ class FormerKeys(OutsideHook):
 
 
 def present_names(model: nn.Module, names: Sequence[str]) -> list[str]:
-    """The present names of the entries of a state dict that an earlier version saved, in its order."""
+    """Return the present names of the entries of a state dict that an earlier version saved, in the same order."""
     state: dict[str, Any] = {name: number for number, name in enumerate(names)}
     for path, part in model.named_modules():
         prefix = f"{path}." if path else ""

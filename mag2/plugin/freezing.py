@@ -1,8 +1,8 @@
-"""Freezing a base, so that its guides alone learn, and undoing it.
+"""Freeze the model under its plugs, so that only the guides train, and undo it.
 
-Each module of the base notes which of its own parameters were frozen. The note goes where the module goes: into copies
-and pickles, and away with a part that is exchanged. What a parametrisation keeps (`weight_norm` and others) is noted
-by the module whose weight it makes, so that a layer may gain or lose one while it is frozen.
+Each module of the model records which of its own parameters were frozen. The record is copied and pickled with the
+module, and disappears with a module that is replaced. Parameters of a parametrisation (`weight_norm` and others) are
+recorded by the module whose weight it makes, so that a layer may gain or lose one while it is frozen.
 """
 
 from torch import nn
@@ -15,7 +15,7 @@ _NOTE = "_mag2_frozen"
 
 
 def freeze_base(model: nn.Module) -> None:
-    """Freeze what no plug learns, and note it."""
+    """Freeze all parameters that belong to no plug, and record which ones."""
     learned = {id(p) for part in model.modules() if isinstance(part, Plug) for p in part.parameters()}
     for part in _base(model):
         own = _parameters(part)
@@ -28,7 +28,7 @@ def freeze_base(model: nn.Module) -> None:
 
 
 def thaw_base(model: nn.Module) -> None:
-    """Have what was frozen learn again, as far as it is still there."""
+    """Make the recorded parameters trainable again, where they still exist."""
     for part in _base(model):
         own = _parameters(part)
         for name in part.__dict__.pop(_NOTE, ()):

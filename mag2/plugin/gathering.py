@@ -1,4 +1,4 @@
-"""The weights of guides as they are as a whole, wherever they lie: in shards, or offloaded."""
+"""The complete weights of guides that are sharded or offloaded."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ __all__ = ["gathered"]
 
 @contextlib.contextmanager
 def gathered(model: nn.Module, guides: Sequence[nn.Module]) -> Iterator[list[dict[str, Tensor]]]:
-    """The state dicts of guides, on the CPU.
+    """Yield the complete state dicts of guides, on the CPU.
 
     Raises:
         ValueError: weights that cannot be gathered from here.

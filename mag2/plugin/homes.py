@@ -1,4 +1,4 @@
-"""Moving a plug into its home and out again."""
+"""Register a plug in its home, and remove it."""
 
 import copy
 import weakref
@@ -20,7 +20,7 @@ _TABLES = (
 
 
 def move_in(root: nn.Module, plug: Plug) -> None:
-    """Register a plug in its home, below the model that it is attached to, and hook it in."""
+    """Register a plug and its hooks in its home, a submodule of the model `root` that it is attached to."""
     home = plug.home(root)
     _follow(plug, home, root)
     plugs = plugs_in(home)
@@ -37,7 +37,7 @@ def move_in(root: nn.Module, plug: Plug) -> None:
 
 
 def move_out(home: nn.Module, plug: Plug, root: nn.Module) -> None:
-    """Leave home and model as `move_in` found them; nothing happens where the plug is not in."""
+    """Undo `move_in`; nothing happens where the plug is not registered in the home."""
     plugs = plugs_in(home)
     if plugs is None or plugs._modules.get(plug.key) is not plug:
         return
@@ -52,7 +52,7 @@ def move_out(home: nn.Module, plug: Plug, root: nn.Module) -> None:
 
 
 def unhook(part: nn.Module, chosen: Callable[[Any], bool]) -> None:
-    """Remove the hooks of a module, around its call and before it loads a state, that a function chooses."""
+    """Remove the hooks of a module for which `chosen` returns True: those of its call and of loading a state."""
     tables: list[tuple[dict[int, Any], dict[int, bool]]] = [
         (part._forward_hooks, part._forward_hooks_with_kwargs),
         (part._forward_pre_hooks, part._forward_pre_hooks_with_kwargs),
@@ -69,10 +69,10 @@ def unhook(part: nn.Module, chosen: Callable[[Any], bool]) -> None:
 
 
 def separate(base: nn.Module) -> None:
-    """Give a shallow copy of a model (`copy.copy`) modules of its own on the way to plugs.
+    """Copy the modules between a shallow copy of a model (`copy.copy`) and its plugs.
 
-    A shallow copy shares its parts with the original: what leaves the copy must not leave the original. The copy's
-    parameters stay those of the original.
+    A shallow copy shares its submodules with the original. After this, removing plugs from the copy does not change the
+    original. Parameters stay shared.
     """
     for name in _TABLES:
         table = base.__dict__[name]

@@ -1,4 +1,4 @@
-"""How a guide is put at a place: the options of `mag2.attach`."""
+"""Which features of a module a guide changes, and how: the options of `mag2.attach`."""
 
 from dataclasses import dataclass
 
@@ -18,21 +18,22 @@ LAYOUTS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 
 @dataclass(frozen=True)
 class Placement:
-    """Which features of a module a guide gets, and where it finds what else it needs.
+    """Which features of a module a guide changes, and how; the attributes are options of `mag2.attach`.
 
     Attributes:
         side: "output" or "input" of the module.
-        layout: the order of the axes of its features: "btd", "bdt" or "tbd".
-        item: where the features are: a name or a position in an output that is a dict, a tuple or a dataclass, or of
-            an argument, however the call gives it. By default the whole output, or the first argument.
+        layout: order of the axes of its features: "btd", "bdt" or "tbd" (batch, time, width).
+        item: name or position of the features in an output of several parts, or of an argument; by default the whole
+            output, or the first argument.
         mask: name or position of the module's argument that holds a clip mask (B, T), True where a clip is real.
-        padding_mask: the same for a mask that is True, or below 0, where a clip is padding, as torch's masks are.
+        padding_mask: the same for a mask that is True, or not 0, where a clip is padding.
         edge_weight: name or position of the module's argument that holds edge weights (B, T, M).
-        start: "residual", the features and the guide's output are added; "identity", likewise through a map that starts
-            at zero; "replace", the output takes the place of the features.
+        start: "residual" adds the guide's output to the features; "identity" adds it through a map that starts at zero;
+            "replace" replaces the features by it.
 
     Raises:
-        ValueError: an unknown side, layout or start; a name or position that is no text and no whole number; two masks.
+        ValueError: an unknown side, layout or start; an item, mask or edge_weight that is neither a name nor a
+            position; both `mask` and `padding_mask`.
     """
 
     side: str = "output"

@@ -14,7 +14,7 @@ _PREFIXES = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.
 
 
 def paths(model: nn.Module) -> dict[str, nn.Module]:
-    """The submodules by their dotted paths, all of them, without the names of wrappers of parts."""
+    """Return all submodules by their dotted paths; names that wrappers of submodules add are left out."""
     found: dict[str, nn.Module] = {}
     others: dict[str, nn.Module] = {}
     for path, part, stands in walk(model):
@@ -23,10 +23,14 @@ def paths(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
-    """The submodule at a dotted path. It may have the names of wrappers, as `named_modules` gives it.
+    """Return the submodule of a model at a dotted path.
+
+    Args:
+        model: the model, wrapped or not.
+        path: with or without the names that wrappers add ("module.", "_orig_mod."), as `named_modules` gives it.
 
     Raises:
-        ValueError: there is none; paths that would work are named.
+        ValueError: there is none; the message names similar paths that exist.
     """
     parts = paths(model)
     raw = dict(model.named_modules(remove_duplicate=False))
@@ -44,15 +48,15 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
 
 
 def path_of(model: nn.Module, part: nn.Module) -> str | None:
-    """The path of a module in a model; None where it is not in it."""
+    """Return the path of a module in a model; None if the model does not contain it."""
     return next((path for path, inner in paths(model).items() if inner is part), None)
 
 
 def joined(*parts: str) -> str:
-    """A dotted path from its parts, of which some may be empty."""
+    """Join parts to a dotted path; empty parts are left out."""
     return ".".join(part for part in parts if part)
 
 
 def listed(names: Any) -> str:
-    """Names for a sentence."""
+    """Return names as a list for an error sentence."""
     return ", ".join(repr(name) for name in names) or "none"

@@ -1,4 +1,4 @@
-"""A plug: a module that is attached to another one, lives in it, and runs when it is called."""
+"""A plug: a module that is attached to another module, its home, and runs when the home is called."""
 
 import itertools
 import weakref
@@ -19,19 +19,24 @@ _OF_THIS_ONE = ("_warned", "_settled", "_missed", "_first")
 
 
 class Plug(nn.Module):
-    """A module attached to a place of a model. It lives in the module of that place, which is its home.
+    """Base class of what `mag2.plugin.insert` attaches: a module registered in another one, its home.
 
-    So the home and its plug are copied, saved, moved, sharded and thrown away together. The hooks that run a plug hold
-    only its name (`Hook`): each copy of a home, and each replica of `nn.DataParallel`, runs its own plug.
+    The home is the module at the path `at`. A plug and its home are copied, saved, moved, sharded and deleted together.
+    The hooks that run a plug hold only its name (`Hook`): each copy of a home, and each replica of `nn.DataParallel`,
+    runs its own plug.
+
+    Args:
+        at: path of the place in the model.
+        guide: the module that is attached.
 
     Attributes:
-        at: the path of the place, as it was given to `attach`.
-        guide: what it learns.
+        at: path of the place, as it was given to `attach`.
+        guide: the attached module, with all trainable parameters of the plug.
         enabled: False inside `mag2.disabled`. A copy that is made there is enabled.
-        calls: how often it ran, in the replicas of `nn.DataParallel` too; calls of compiled code are not counted.
-        failed: whether it never ran to its end because it does not fit: another guide may take its place.
-        order: larger than that of every plug attached before, in this process.
-        froze: whether the base was frozen when it was attached.
+        calls: number of runs, those in replicas of `nn.DataParallel` included; runs of compiled code are not counted.
+        failed: True where its first call failed; then the next plug at this place replaces it.
+        order: larger than that of every plug made before in this process.
+        froze: whether the model was frozen when the plug was attached.
     """
 
     inner: str = ""  # the path from the home to the place that is shown
@@ -57,72 +62,72 @@ class Plug(nn.Module):
 
     @property
     def calls(self) -> int:
-        """How often it ran."""
+        """Number of runs."""
         return self._calls[0]
 
     def count(self) -> None:
-        """Note that it ran."""
+        """Count a run."""
         self._calls[0] += 1
         if self.failed:
             self.failed = False
 
     def attached_to(self) -> nn.Module | None:
-        """The model that it was attached to, while that lives; unknown of a copy."""
+        """Return the model that the plug was attached to; None for a copy, or where that model no longer exists."""
         return None if self.root is None else self.root()
 
     @property
     def enabled(self) -> bool:
-        """Whether it runs."""
+        """Whether the plug runs; False inside `mag2.disabled`."""
         return self.paused == 0
 
     @property
     def key(self) -> str:
-        """The name of the plug in its home."""
+        """Name of the plug in its home."""
         return "plug"
 
     @property
     def spot(self) -> tuple:
-        """What of its home it takes: only one plug may."""
+        """What the plug occupies in its home; two plugs of equal `spot` cannot be attached to one home."""
         return (type(self),)
 
     @property
     def how(self) -> str:
-        """How the guide enters the model, for lists of what is attached."""
+        """How the guide's output enters the model, for lists of what is attached."""
         return "replace"
 
     @property
     def config(self) -> dict[str, Any]:
-        """What it was built with beside its place and its guide, for JSON."""
+        """Arguments besides path and guide that build the plug again, as plain values for JSON."""
         return {}
 
     @classmethod
     def from_config(cls, at: str, guide: nn.Module, config: dict[str, Any]) -> "Plug":
-        """The plug that `config` describes."""
+        """Build the plug that `config` describes."""
         return cls(at, guide, **config)
 
     def home(self, model: nn.Module) -> nn.Module:
-        """Where it lives, in the model that it is attached to."""
+        """Return the module of `model` that the plug is registered in; ValueError where the path does not exist."""
         return submodule(model, self.at)
 
     def check(self, model: nn.Module) -> None:
-        """Raise a ValueError where the plug cannot be attached to the model, which is not touched."""
+        """Raise a ValueError where the plug cannot be attached to the model, which is not changed."""
         self.home(model)
 
     def hooks(self) -> "list[Hook]":
-        """What runs it: hooks on its home."""
+        """Return the hooks of the home that run the plug; a subclass defines them."""
         raise NotImplementedError
 
     def enter(self, home: nn.Module, root: nn.Module) -> None:
-        """Change what else has to change, in the home and in the model that the plug is attached to."""
+        """Make further changes when the plug is attached, in its home and in the model `root`; none by default."""
 
     def leave(self, home: nn.Module, root: nn.Module) -> None:
-        """Undo `enter`. The model may have changed since."""
+        """Undo `enter` when the plug is detached from its home; the model `root` may have changed since."""
 
     def switched(self, root: nn.Module) -> None:
-        """Follow `enabled` in the model that the plug is attached to."""
+        """Update the model `root` after `enabled` has changed; nothing by default."""
 
     def describe(self, at: str) -> str:
-        """In words; `at` is the path of the place in the model that is looked at."""
+        """Describe the plug in words; `at` is the path to name."""
         return f"{title(self.guide)} at {at or 'the model itself'!r}"
 
     def __repr__(self) -> str:
@@ -130,9 +135,9 @@ class Plug(nn.Module):
 
 
 class Plugs(nn.Module):
-    """What is attached to a module: a child of it under the name `HOME`, which is no part of its computation.
+    """The plugs of one module: a child of it under the name `HOME`, which takes no part in its computation.
 
-    Code that runs all children of a module in turn, as some models do, gets back what it gives.
+    Some models run all children of a module in turn; for them this child returns its input.
     """
 
     holds_plugs = True
@@ -149,7 +154,7 @@ class Plugs(nn.Module):
         return iter([plug for plug in self._modules.values() if isinstance(plug, Plug)])
 
     def forward(self, features: Any, *others: Any, **named: Any) -> Any:
-        """The identity."""
+        """Return `features` unchanged."""
         return features
 
 
@@ -159,7 +164,7 @@ def _keeping(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def plugs_in(home: nn.Module) -> Plugs | None:
-    """What is attached to a module itself, its parts not included."""
+    """Return the plugs of a module itself, without those of its submodules; None where there are none."""
     # Not getattr: wrappers that forward attributes would show what is attached to the module that they wrap.
     # Nor get, which scripted modules do not have.
     if HOME not in home._modules:
@@ -169,20 +174,21 @@ def plugs_in(home: nn.Module) -> Plugs | None:
 
 
 class OutsideHook:
-    """A hook of ours on another module than a home. `detach` undoes it wherever it finds it."""
+    """Base class of hooks of the library on modules other than a home; `detach` undoes and removes them."""
 
     def undo(self, part: nn.Module) -> None:
-        """Give the module back what the hook has changed; it is removed then."""
+        """Restore what the hook has changed in the module, before it is removed."""
 
 
 class Hook:
-    """Runs the plug of a name that lives in the module whose hook it is: a copy of a module has copies of its plugs.
+    """A hook on a home that runs the plug of a given name in it, so that a copy of the home runs its own plug.
 
     Args:
-        key: the name of the plug in its home.
-        before: a hook before the call, not behind it.
-        run: a method of the plug: ``run(plug, home, args, kwargs)`` before, with the output as a fifth behind. It
-            returns what takes the place of ``(args, kwargs)``, or of the output, or None.
+        key: name of the plug in its home.
+        run: a method of the plug: ``run(plug, home, args, kwargs)`` before the call, or
+            ``run(plug, home, args, kwargs, output)`` after it. It returns what replaces ``(args, kwargs)`` or the
+            output, or None for no change.
+        before: True runs it before the home's call, False after it.
     """
 
     def __init__(self, key: str, run: Callable[..., Any], *, before: bool = False):
@@ -205,7 +211,7 @@ class Hook:
         return answer[0] if self.before and answer is not None and not rest else answer
 
     def register(self, home: nn.Module) -> None:
-        """Hook into a module."""
+        """Register the hook on a module."""
         if self.before:
             home.register_forward_pre_hook(self, with_kwargs=True)
         else:

@@ -41,16 +41,20 @@ _PLACE: dict[str, type] = {"in": str, "at": str, "kind": str, "config": dict, "g
 
 
 def save_plugin(model: nn.Module, folder: str | Path) -> None:
-    """Save all plugs of a model into a folder, as PEFT saves an adapter: weights and a JSON, nothing of the base.
+    """Save all plugs of a model into a folder: their weights and a JSON, but nothing of the model.
 
-    The model may be compiled, in DDP, averaged or adapted by PEFT; what these add to names is left out. Where several
-    processes train, the first one writes and the others return. If the model is sharded (`fully_shard`, FSDP), all of
-    them must call this, because they gather the weights together. A folder that holds a plugin already is overwritten;
-    whenever this is killed, it never holds half a file.
+    The model may be compiled, in DDP, averaged or adapted by PEFT; names that these add are left out. Where several
+    processes train, the first one writes and the others return. If the model is sharded (`fully_shard`, FSDP), all
+    processes must call this, because they gather the weights together. Files that the folder holds already are
+    overwritten; files are written atomically.
+
+    Args:
+        model: with plugs attached.
+        folder: made if it does not exist; gets `plugin.safetensors` and `plugin.json`.
 
     Raises:
-        ValueError: nothing is attached, a plug is of a kind of its own that is not registered, or weights are sharded
-            in a way that cannot be gathered here.
+        ValueError: nothing is attached, the class of a plug is not registered (`mag2.saving.register`), a guide is
+            adapted by PEFT, or weights are sharded in a way that cannot be gathered here.
     """
     base = _inside_lightning(base_of(model))
     places = attached(base)
@@ -75,20 +79,20 @@ def save_plugin(model: nn.Module, folder: str | Path) -> None:
 
 
 def load_plugin(model: nn.Module, folder: str | Path, *, guides: Sequence[nn.Module] = ()) -> nn.Module:
-    """Put what `save_plugin` saved into a model with the same places; it is changed in place and returned.
+    """Attach the plugs of a folder that `save_plugin` wrote to a model; it is changed in place and returned.
 
-    Either all of it fits, or the model stays as it was. Plugs freeze the base where they had frozen it.
+    If anything does not fit, the model is not changed. The model is frozen again where it was frozen.
 
     Args:
-        model: like the one that was saved from, with or without plugs of its own elsewhere. Where that one is a part of
-            this one (of a LightningModule, for example), places are found by the end of their paths.
+        model: has the submodules that the plugs were attached to; other submodules may have plugs. It may contain such
+            a model (as a LightningModule does): then places are found by the end of their paths.
         folder: that `save_plugin` wrote.
-        guides: those of your own classes, in the order in which they were attached. Others are built from the JSON,
-            which may name registered kinds only.
+        guides: guides of your own, unregistered classes, in the order in which they were attached. Other guides are
+            built from the JSON, which may name registered classes alone.
 
     Raises:
-        ValueError: no such folder or not of this format, a missing, unexpected or misshapen weight, a guide of your
-            own that is not given or one too many, or a place that the model lacks or that is taken.
+        ValueError: no such folder or another format; a missing or unexpected weight, or one of another shape; too few
+            or too many `guides`; a place that the model does not have, or where something is attached already.
     """
     folder = Path(folder)
     about = read_json(folder / ABOUT, "save_plugin")

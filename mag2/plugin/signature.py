@@ -1,4 +1,4 @@
-"""The arguments that a module may be called with, and what a guide says of itself."""
+"""The arguments that a module may be called with, and the attributes by which a guide declares what it accepts."""
 
 import inspect
 from typing import Any
@@ -14,7 +14,7 @@ Index = int | str
 
 
 class Signature:
-    """The arguments of a module's `forward`: names in their order, names that go by name only, any more of either."""
+    """The arguments of a module's `forward`: positional names in order, keyword-only names, `*args` and `**kwargs`."""
 
     def __init__(self, target: nn.Module):
         try:
@@ -29,17 +29,17 @@ class Signature:
         self.any_number = inspect.Parameter.VAR_POSITIONAL in kinds
 
     def has(self, index: Index) -> bool:
-        """Can an argument be there?"""
+        """Whether `forward` accepts an argument of this name or at this position."""
         if isinstance(index, str):
             return self.any_name or index in (*self.in_order, *self.by_name)
         return index >= 0 and (self.any_number or index < len(self.in_order))
 
 
 def accepts(guide: nn.Module, name: str) -> bool:
-    """Whether a guide accepts an argument beside the clips: "clip_mask" or "edge_weight".
+    """Whether a guide accepts an argument besides the clips: "clip_mask" or "edge_weight".
 
-    A guide declares it with an attribute `accepts`, a set of names. Of any other module the signature of its `forward`
-    says it: an argument of that name.
+    A guide declares such arguments by an attribute `accepts`, a set of names. For a module without it the signature of
+    its `forward` decides.
     """
     guide = uncompiled(guide)
     declared: Any = getattr(guide, "accepts", None)
@@ -50,18 +50,18 @@ def accepts(guide: nn.Module, name: str) -> bool:
 
 
 def refusal(guide: nn.Module, name: str) -> str | None:
-    """Why a guide refuses an argument that its kind usually accepts, as its attribute `refuses` declares; or None."""
+    """Return the reason why a guide refuses an argument, from its attribute `refuses`; None if there is none."""
     declared: Any = getattr(uncompiled(guide), "refuses", {})
     return declared.get(name)
 
 
 def n_texts_of(guide: nn.Module) -> int | None:
-    """How many texts the edge weights of a guide are for, as its attribute `n_texts` declares; None for any number."""
+    """Return the number of texts that a guide's edge weights are for (its attribute `n_texts`); None for any number."""
     return getattr(uncompiled(guide), "n_texts", None)
 
 
 def title(guide: nn.Module) -> str:
-    """What a guide is called in sentences: its own `title`, or the name of its class."""
+    """Return the name of a guide for error sentences: its attribute `title`, or the name of its class."""
     guide = uncompiled(guide)
     own = getattr(guide, "title", None)
     return own if isinstance(own, str) else type(guide).__name__

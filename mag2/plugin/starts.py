@@ -13,12 +13,17 @@ __all__ = ["IdentityStart", "around"]
 
 
 class IdentityStart(nn.Module):
-    """A guide that starts as the identity: ``clips + W guide(clips) + b`` with W and b of zeros.
+    """Wrap a guide so that it changes nothing at the start of training: ``clips + W guide(clips) + b``.
+
+    W and b are learned and start at zeros. ``attach(..., start="identity")`` uses it.
 
     Shapes: clips (B, T, d); returns (B, T, d).
 
+    Args:
+        guide: maps clips (B, T, d) to clips (B, T, d), and has an attribute `dim`, d.
+
     Raises:
-        ValueError: the guide does not say its width as `dim`.
+        ValueError: the guide has no whole number `dim`.
     """
 
     def __init__(self, guide: nn.Module):
@@ -35,38 +40,38 @@ class IdentityStart(nn.Module):
             self.out.to(like.device, like.dtype)
 
     def forward(self, clips: Tensor, **arguments: Tensor) -> Tensor:
-        """Add the mapped output of the guide, which gets the same arguments beside the clips (a mask, edge weights)."""
+        """Return clips (B, T, d) plus the mapped output of the guide, which gets `arguments` (mask, edge weights)."""
         return clips + self.out(self.guide(clips, **arguments))
 
     @property
     def accepts(self) -> frozenset[str]:
-        """What the guide accepts beside the clips."""
+        """Arguments that the guide accepts besides the clips: "clip_mask", "edge_weight"."""
         return frozenset(name for name in ("clip_mask", "edge_weight") if accepts(self.guide, name))
 
     @property
     def refuses(self) -> Mapping[str, str]:
-        """What the guide refuses, and why."""
+        """Arguments that the guide refuses, with the reason."""
         why = refusal(self.guide, "edge_weight")
         return {} if why is None else {"edge_weight": why}
 
     @property
     def n_texts(self) -> int | None:
-        """How many texts the guide has."""
+        """The number of texts of the guide; None where each call gives its own."""
         return n_texts_of(self.guide)
 
     @property
     def title(self) -> str:
-        """For lists of what is attached: the guide."""
+        """Name in lists of what is attached: that of the guide."""
         return title(self.guide)
 
     @property
     def config(self) -> dict[str, Any]:
-        """The guide; its width is the guide's."""
+        """The guide, from which `from_config` builds this module again."""
         return {"guide": self.guide}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "IdentityStart":
-        """Around a guide."""
+        """Build the module around the guide in `config`."""
         return cls(config["guide"])
 
 

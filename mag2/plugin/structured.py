@@ -1,4 +1,4 @@
-"""Outputs of several parts: a part is read, and an output of the same type is made with another part in its place."""
+"""Outputs of several parts: read a part, and make an output of the same type with another part in its place."""
 
 import copy
 import dataclasses
@@ -12,7 +12,7 @@ __all__ = ["entries", "pick", "put", "rebuilt"]
 
 
 def pick(output: Any, item: Index) -> Any:
-    """The part of an output at a name or a position.
+    """Return the part of an output at a name or a position.
 
     Raises:
         LookupError: there is none.
@@ -25,7 +25,7 @@ def pick(output: Any, item: Index) -> Any:
 
 
 def put(output: Any, item: Any, part: Tensor) -> Any:
-    """An output like this one with another part at a name or a position; the one given stays as it is."""
+    """Return an output like this one with another part at a name or a position; the given output is not changed."""
     if type(output) is dict:
         return {**output, item: part}
     if isinstance(output, dict):
@@ -40,12 +40,12 @@ def put(output: Any, item: Any, part: Tensor) -> Any:
 
 
 def rebuilt(output: Any, values: list) -> Any:
-    """A list, tuple or named tuple like `output`, of other values."""
+    """Return a list, tuple or named tuple of the type of `output`, with other values."""
     return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
 
 
 def entries(output: Any) -> list[Index]:
-    """The names or positions of the parts of an output; none where it has no parts."""
+    """Return the names or positions of the parts of an output; none where it has no parts."""
     if isinstance(output, dict):
         return list(output)
     if hasattr(output, "_fields"):

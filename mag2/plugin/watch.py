@@ -23,7 +23,7 @@ _state: dict[str, Any] = {"hook": None}
 
 
 def warn_once(plug: Plug, kind: str, sentence: str) -> None:
-    """Warn of a plug, one time for each kind of fault."""
+    """Give a warning about a plug, once for each kind of fault."""
     said = plug.__dict__.setdefault("_warned", set())
     if kind not in said:
         said.add(kind)
@@ -31,14 +31,14 @@ def warn_once(plug: Plug, kind: str, sentence: str) -> None:
 
 
 def found_idle(plug: Plug) -> bool:
-    """Whether it was seen that a plug did not run when it should have."""
+    """Whether a plug was found that did not run when its model ran."""
     return bool({"called", "gone", "idle"} & plug.__dict__.get("_warned", set()))
 
 
 def watch_training(plug: Plug) -> None:
-    """For a plug that is attached, or runs in training mode: its parameters should learn.
+    """Warn where the parameters of a plug do not train; called when it is attached and when it runs in training mode.
 
-    Replicas of `nn.DataParallel` have no parameters of their own and are passed over.
+    Replicas of `nn.DataParallel` have no parameters of their own and are not checked.
     """
     if not plug.was_trainable or getattr(plug, "_is_replica", False):
         return
@@ -154,10 +154,10 @@ def _settle(plug: Plug) -> None:
 
 
 class Called(OutsideHook):
-    """A hook behind a model that something was attached to: each enabled plug should run when the model is called.
+    """A hook that runs after a model with plugs and warns of enabled plugs that did not run.
 
-    Training and evaluation are looked at apart, as models take other ways in each. A copy of the model has a copy of
-    it, for the plugs of the copy.
+    Training and evaluation are checked separately, because a model may run other parts in each. A copy of the model has
+    a copy of the hook, for the plugs of the copy.
     """
 
     def __init__(self, model: nn.Module, plugs: Sequence[Plug]):
@@ -172,7 +172,7 @@ class Called(OutsideHook):
         return {"model": None, "plugs": self.plugs, "before": {}, "ran": set(), "ways": {}}
 
     def __call__(self, model: nn.Module, args: tuple, output: Any) -> None:
-        """Look; torch calls it."""
+        """Check the plugs; torch calls it."""
         if torch.compiler.is_compiling() or getattr(model, "_is_replica", False):
             return
         for plug in list(self.plugs):

@@ -1,6 +1,6 @@
-"""What wraps a model or its parts: names that belong to no model, and kinds that nothing may be attached inside of.
+"""Wrappers of a model or its submodules: the names that they add, and those inside which nothing may be attached.
 
-Most of these classes are of packages that need not be installed: they are known by their names.
+Most of these classes are of packages that need not be installed: they are recognised by their names.
 """
 
 import gc
@@ -31,12 +31,12 @@ _PARALLEL = {"DistributedDataParallel", "FullyShardedDataParallel", "DeepSpeedEn
 
 
 def names_of(module: nn.Module) -> set[str]:
-    """The names of the classes that a module is of."""
+    """Return the names of the classes of a module, base classes included."""
     return {cls.__name__ for cls in type(module).__mro__}
 
 
 def inside(module: nn.Module) -> str | None:
-    """The attribute under which a wrapper keeps the module that stands for it; None where a module is no wrapper."""
+    """Return the attribute of a wrapper that holds the wrapped module; None where a module is no wrapper."""
     parts = module._modules
     names = [*_KEPT_AS, *(_WRAPPERS[cls.__name__] for cls in type(module).__mro__ if cls.__name__ in _WRAPPERS)]
     # Not parts.get, which scripted modules do not have.
@@ -44,19 +44,19 @@ def inside(module: nn.Module) -> str | None:
 
 
 def base_of(model: nn.Module) -> nn.Module:
-    """The model inside whatever wraps all of it: compiled, parallel, sharded, averaged, or adapted by PEFT."""
+    """Return the model without its wrappers: compiled, parallel, sharded, averaged, or adapted by PEFT."""
     while (name := inside(model)) is not None:
         model = model._modules[name]  # type: ignore[assignment]
     return model
 
 
 def is_adapter(module: nn.Module) -> bool:
-    """Whether a module is a layer of PEFT around the layer that it adapts, which it keeps as `base_layer`."""
+    """Whether a module is a layer of PEFT around the layer that it adapts, its `base_layer`."""
     return "base_layer" in module._modules and ("lora_A" in module._modules or "BaseTunerLayer" in names_of(module))
 
 
 def kept_copies(module: nn.Module) -> dict[str, nn.Module] | None:
-    """The copies of a part that PEFT trains as a whole (`modules_to_save`), by the names of adapters, or None."""
+    """Return the copies of a submodule that PEFT trains (`modules_to_save`), by the names of adapters; or None."""
     parts = module._modules
     if "modules_to_save" not in parts or "original_module" not in parts:
         return None
@@ -65,9 +65,9 @@ def kept_copies(module: nn.Module) -> dict[str, nn.Module] | None:
 
 
 def walk(module: nn.Module, path: str = "", *, used: bool = True) -> Iterator[tuple[str, nn.Module, bool]]:
-    """Every module below one with its dotted path, in which wrappers of parts leave no name.
+    """Yield every module below a module with its dotted path, without the names that wrappers of submodules add.
 
-    The third value says whether the module is what stands at its path: the inside of a wrapper, the copy of a part
+    The third value is True for the module that is in use at its path: the inside of a wrapper, the copy of a submodule
     that PEFT trains (its original where adapters are off), an adapted layer of PEFT as a whole.
     """
     copies = kept_copies(module)
@@ -100,14 +100,14 @@ def _active(module: nn.Module) -> set[str]:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether parameters of a module lie in shards over several processes (`fully_shard`, FSDP, tensor parallel)."""
+    """Whether parameters of a module are sharded over several processes (`fully_shard`, FSDP, tensor parallel)."""
     if any("FullyShardedDataParallel" in names_of(part) for part in module.modules()):
         return True
     return any(hasattr(parameter, "full_tensor") for parameter in module.parameters())
 
 
 def parallel_around(part: nn.Module) -> str | None:
-    """What has counted or sharded the parameters of a module already, or None."""
+    """Return the name of the wrapper that has counted or sharded the parameters of a module already; or None."""
     if is_sharded(part):
         return "fully_shard or FSDP"
     for wrapper in _parallel_wrappers():

@@ -1,4 +1,4 @@
-"""Real figure skating programmes: the notation of their elements, their scores, and their words as features."""
+"""Real figure skating programmes: the notation of their elements, their scores, and text features of the elements."""
 
 from mag2.programmes.execution import execution_of, music_fit
 from mag2.programmes.notation import DISCIPLINES, ElementCode, Jump, UnknownCodeError, read_code, read_earlier_code

@@ -1,4 +1,4 @@
-"""How well an element was done, and how well the music was met, from a real protocol, each in [0, 1]."""
+"""Execution of an element and interpretation of the music, each in [0, 1], from real protocols."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,15 +18,19 @@ ENOUGH = 20
 
 
 def execution_of(element: ElementCode, goe: float) -> float:
-    """The grade of execution over its range, in [0, 1]; 0.5 is a grade of 0.
+    """Scale a grade of execution to [0, 1]; 0.5 is a grade of 0.
 
-    The lowest and the highest grade in points differ between elements, and the ISU's scale of values, which has them,
-    is not shipped. Here they are the lowest and the highest that the shipped performances have: of jumps, throws and
-    twists with as many rotations (an Axel apart, a combination as its hardest jump), of other elements of the same
-    kind and level. Grades beyond them count as these.
+    The lowest and the highest grade in points differ between elements. The ISU's scale of values has them, but the
+    library does not ship it. Here they are the lowest and the highest grades in the shipped performances: among jumps,
+    throws and twists with as many rotations (Axels separately, a combination as its hardest jump), among other elements
+    of the same kind and level. Grades outside this range are clamped to it.
 
     Args:
-        element: what was done. goe: its grade of execution, in points.
+        element: the element.
+        goe: its grade of execution, in points.
+
+    Returns:
+        A number in [0, 1].
     """
     ranges = _ranges()
     low, high = ranges.get(_group(element)) or ranges[(element.kind,)]
@@ -37,10 +41,13 @@ def execution_of(element: ElementCode, goe: float) -> float:
 
 
 def music_fit(performances: Sequence[Performance]) -> NDArray[np.float64]:
-    """How well the music of each of n performances was met beside its other components, (n,) between 0 and 1.
+    """Rank n performances by the interpretation of the music, relative to their other components.
 
-    It is the rank of the IN mark (interpretation of the music) minus the mean of the other four marks: 0.9 where nine
-    tenths of these performances have a smaller difference.
+    The difference of the IN mark (interpretation of the music) and the mean of the other four component marks is
+    ranked: 0.9 means that nine tenths of these performances have a smaller difference.
+
+    Returns:
+        (n,) numbers between 0 and 1.
     """
     differences = np.array([each.IN - np.mean([each.SS, each.TR, each.PE, each.CO]) for each in performances])
     return ranks(np.round(differences, 6))

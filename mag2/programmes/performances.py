@@ -1,4 +1,4 @@
-"""A performance and its executed elements, as the protocol of the competition has them."""
+"""A performance and its executed elements, as in the protocol of the competition."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,13 @@ class Element:
     """An executed element.
 
     Attributes:
-        number: its line on the protocol, from 1. Four performances lack a line, which the source does not have.
-        code: what the technical panel called, "3Lz+3T<".
-        flags: the column beside it: a sign of `MARKS` or empty.
-        second_half: it has the bonus of the second half; the base value includes it.
-        base_value, goe, score: points; the score is base value plus grade of execution, to 0.005.
+        number: its line in the protocol, from 1. In four performances a line is missing in the source.
+        code: the code that the technical panel called, "3Lz+3T<".
+        flags: the column next to the code: a sign of `MARKS` or empty.
+        second_half: True with the bonus of the second half, which the base value includes.
+        base_value: in points.
+        goe: grade of execution, in points.
+        score: in points: base value plus grade of execution, to 0.005.
     """
 
     number: int
@@ -36,7 +38,7 @@ class Element:
 
     @property
     def notation(self) -> ElementCode:
-        """What the code and the flags say: kind, level, rotations, jumps, marks."""
+        """The content of the code and the flags: kind, level, rotations, jumps, marks."""
         return read_code(self.code, self.flags)
 
     @property
@@ -50,10 +52,11 @@ class Performance:
     """One performance of one competition.
 
     Attributes:
-        id: ten hexadecimal digits, the source's name of it.
-        competition: its name as the protocol has it.
-        discipline: one of `DISCIPLINES`; segment: one of `SEGMENTS` (a short dance is "short", a free dance "free").
-        junior: of a junior event.
+        id: its name in the source, ten hexadecimal digits.
+        competition: name of the competition, as in the protocol.
+        discipline: one of `DISCIPLINES`.
+        segment: one of `SEGMENTS` (a short dance is "short", a free dance "free").
+        junior: whether it is of a junior event.
         TES, PCS: points as printed; PCS includes the program factor.
         SS, TR, PE, CO, IN: the component marks, 0 to 10.
         factor: the program factor of the component marks, 0.8 to 2.
@@ -78,7 +81,7 @@ class Performance:
     elements: tuple[Element, ...]
 
     def score(self, target: str) -> float:
-        """The score that a model is trained on: PCS divided by the program factor, the others as printed.
+        """Return the score that a model is trained on, in points: PCS divided by the program factor, others as printed.
 
         Raises:
             ValueError: no such target.
@@ -88,7 +91,7 @@ class Performance:
         return self.PCS / self.factor if target == "PCS" else float(getattr(self, target))
 
     def label(self, target: str) -> float:
-        """`score(target)` divided by its scale (`SCALES`), in [0, 1].
+        """Return `score(target)` divided by its scale (`SCALES`), in [0, 1].
 
         Raises:
             ValueError: no such target.

@@ -36,11 +36,11 @@ _JUNIOR = "JUNIOR "
 
 
 def read_performances(*, discipline: str | None = None, segment: str | None = None) -> tuple[Performance, ...]:
-    """The shipped performances in the order of the source, all or those of a discipline, a segment or both.
+    """Return the performances that the library ships, in the order of the source.
 
     Args:
-        discipline: "men", "ladies", "pairs" or "ice dance".
-        segment: "short" or "free".
+        discipline: "men", "ladies", "pairs" or "ice dance"; all by default.
+        segment: "short" or "free"; both by default.
 
     Raises:
         ValueError: no such discipline or segment.

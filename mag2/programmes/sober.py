@@ -1,4 +1,4 @@
-"""Sober baselines on features of fixed width: ridge regression, and how well scores rank performances."""
+"""Simple baselines on features of fixed width: ridge regression, and the rank correlation of scores."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,9 +18,12 @@ PENALTIES = tuple(10.0**power for power in np.arange(-8, 1.25, 0.25))
 
 @dataclass(frozen=True)
 class Ridge:
-    """A fitted ridge regression, ``features @ weights + intercept``.
+    """A fitted ridge regression: a score is ``features @ weights + intercept``.
 
-    Shapes: weights (d,).
+    Attributes:
+        weights: (d,).
+        intercept: the constant.
+        penalty: the chosen penalty, in the units of `fit_ridge`.
     """
 
     weights: NDArray[np.float64]
@@ -28,24 +31,27 @@ class Ridge:
     penalty: float
 
     def predict(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Scores (n,) of features (n, d)."""
+        """Return the scores (n,) of features (n, d)."""
         return np.asarray(features, dtype=float) @ self.weights + self.intercept
 
 
 def fit_ridge(features: ArrayLike, labels: ArrayLike, penalties: Sequence[float] = PENALTIES) -> Ridge:
-    """Ridge regression whose penalty has the smallest squared error of leaving each row out (in closed form).
+    """Fit a ridge regression; the penalty is the one with the smallest leave-one-out squared error.
 
-    ``||y - X w - b||^2 + penalty ||w||^2``; the intercept b has no penalty. Features are centred and not rescaled.
-
-    Shapes: features (n, d), labels (n,), n at least 3.
+    It minimises ``||y - X w - b||^2 + penalty ||w||^2``; the intercept b has no penalty. Features are centred and not
+    rescaled. The leave-one-out errors are computed in closed form.
 
     Args:
-        features, labels: the rows to fit.
-        penalties: those to choose from, in units of the largest squared singular value of the centred features, so
+        features: (n, d), n at least 3.
+        labels: (n,).
+        penalties: penalties to choose from, relative to the largest squared singular value of the centred features, so
             that the choice does not depend on the unit of the features.
 
+    Returns:
+        The fitted `Ridge`.
+
     Raises:
-        ValueError: other shapes, features that are all alike, or no penalty that is positive.
+        ValueError: other shapes, features that are equal in all rows, no penalties, or one that is not above 0.
     """
     x, y = np.asarray(features, dtype=float), np.asarray(labels, dtype=float)
     if x.ndim != 2 or y.shape != (len(x),) or len(x) < 3:
@@ -70,12 +76,12 @@ def fit_ridge(features: ArrayLike, labels: ArrayLike, penalties: Sequence[float]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How predictions rank performances, by Spearman's rho.
+    """Spearman's rho between predictions and scores of performances.
 
     Attributes:
-        overall: over all performances; high for any score that separates free skatings of men from short dances.
-        within: the Fisher average over the groups of one discipline and segment, where that does not help.
-        groups: rho of each group, by (discipline, segment).
+        overall: over all performances; it is high for any prediction that separates disciplines and segments.
+        within: the Fisher average of rho within each discipline and segment, where this separation does not help.
+        groups: rho within each group, by (discipline, segment).
     """
 
     overall: float
@@ -84,7 +90,17 @@ class Agreement:
 
 
 def rank_agreement(prediction: ArrayLike, performances: Sequence[Performance], target: str) -> Agreement:
-    """How a prediction (n,) ranks n performances by a target; juniors are ranked with the seniors of their segment.
+    """Compute Spearman's rho between predictions and the scores of n performances, overall and within groups.
+
+    A group is a discipline and segment; juniors and seniors are in one group.
+
+    Args:
+        prediction: (n,) scores.
+        performances: the n performances.
+        target: the score to compare with, TES for example.
+
+    Returns:
+        An `Agreement`.
 
     Raises:
         ValueError: another number of predictions, no such target, or a group of one performance.

@@ -1,4 +1,4 @@
-"""The fixed split by competition: what is tested comes after what was trained on."""
+"""The fixed split by competition: test competitions are later than training competitions."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ TEST_COMPETITIONS = (
 
 
 def train_and_test(performances: Iterable[Performance]) -> tuple[tuple[Performance, ...], tuple[Performance, ...]]:
-    """The performances for training and those of `TEST_COMPETITIONS` for testing, each in their order."""
+    """Split performances into training and testing: those of `TEST_COMPETITIONS` are for testing. Orders are kept."""
     train: list[Performance] = []
     test: list[Performance] = []
     for each in performances:

@@ -1,4 +1,4 @@
-"""The words of a programme as features: one row of a text encoder for every executed element."""
+"""Text features of a programme: one row of a text encoder for every executed element."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -23,18 +23,18 @@ def descriptions_of(performances: Iterable[Performance]) -> tuple[str, ...]:
 
 
 class ElementTexts:
-    """Descriptions of elements and their features; a performance's clips are the features of its elements.
+    """Text features of the descriptions of elements, which are used as the clips of a performance.
 
-    The features say what the technical panel called: the element, its level and its marks. The grade of execution is
-    not in them. No video is read: this is what a perfect recogniser of elements could give.
+    The features contain what the technical panel called: the element, its level and its marks, but not the grade of
+    execution. No video is used: these are the features that a perfect recogniser of elements could give.
 
     Args:
-        descriptions: D of them, each once.
-        rows: their features (D, width), kept as float32.
-        source: what made the features.
+        descriptions: the descriptions, each once.
+        rows: their features (number of descriptions, width), kept as float32.
+        source: name of the encoder that made the features.
 
     Raises:
-        ValueError: a description twice, or a number of rows that differs from theirs.
+        ValueError: a description is there twice, or there are not as many rows as descriptions.
     """
 
     def __init__(self, descriptions: Iterable[str], rows: Tensor, source: str = "given"):
@@ -62,15 +62,16 @@ class ElementTexts:
         checkpoint: str | Path | None = None,
         device: torch.device | str = "cpu",
     ) -> "ElementTexts":
-        """The features of all elements by the name of what made them.
+        """Load or compute the features of all elements of some performances.
 
         Args:
-            encoder: "shipped" (MiniLM, 384 wide, offline), or a name that `load_text_encoder` knows.
+            encoder: "shipped" (MiniLM, width 384, without a download), or a name as in
+                `mag2.encoders.load_text_encoder`.
             performances: whose elements are encoded; the shipped ones by default.
-            checkpoint, device: as `load_text_encoder` takes them.
+            checkpoint, device: as in `load_text_encoder`.
 
         Raises:
-            ValueError: as `load_text_encoder`, or performances or checkpoint beside "shipped".
+            ValueError: as `load_text_encoder`; or performances or a checkpoint together with "shipped".
         """
         if encoder == "shipped":
             if performances is not None or checkpoint is not None:
@@ -83,12 +84,21 @@ class ElementTexts:
     def encode(
         cls, encoder: TextEncoder, *, performances: Iterable[Performance] | None = None, source: str = "given"
     ) -> "ElementTexts":
-        """The features of all elements by a function from strings to rows (P, width); `load` says what the rest is."""
+        """Compute the features of all elements of some performances with a function.
+
+        Args:
+            encoder: a function from P strings to an array (P, width).
+            performances: whose elements are encoded; the shipped ones by default.
+            source: name of the encoder.
+
+        Raises:
+            ValueError: the function returns no finite array (P, width).
+        """
         descriptions = descriptions_of(read_performances() if performances is None else performances)
         return cls(descriptions, encoder(descriptions), source)
 
     def clips(self, performance: Performance) -> Tensor:
-        """The features (T, width) float32 of the T executed elements of a performance, in their order.
+        """Return the features (T, width) float32 of the T executed elements of a performance, in their order.
 
         Raises:
             ValueError: an element whose description has no feature here.
@@ -96,7 +106,7 @@ class ElementTexts:
         return self.rows[torch.tensor(self.rows_of(performance), dtype=torch.long)]
 
     def rows_of(self, performance: Performance) -> list[int]:
-        """Which of `rows` the T executed elements of a performance have; ValueError as `clips`."""
+        """Return the indices into `rows` of the T executed elements of a performance; ValueError as `clips`."""
         return [self._row(element.description) for element in performance.elements]
 
     def _row(self, description: str) -> int:

@@ -10,7 +10,10 @@ __all__ = ["Published", "recipes", "table"]
 
 @cache
 def table(number: int) -> tuple[dict[str, str], ...]:
-    """The rows of a table of the supplement, 1 to 7, by column name.
+    """Return the rows of a table of the supplement, each a dict from column name to text.
+
+    Args:
+        number: of the table, 1 to 7.
 
     Raises:
         ValueError: there is no such table.
@@ -23,7 +26,12 @@ def table(number: int) -> tuple[dict[str, str], ...]:
 
 @dataclass(frozen=True)
 class Published:
-    """How the paper trained a target: what labels are divided by, and for how many epochs."""
+    """How the paper trained for a target.
+
+    Attributes:
+        score_scale: the number that scores are divided by.
+        epochs: the number of epochs.
+    """
 
     score_scale: float
     epochs: int
@@ -31,6 +39,6 @@ class Published:
 
 @cache
 def recipes() -> dict[tuple[str, str], Published]:
-    """(dataset, target) -> label scale and epochs."""
+    """Return the paper's scale of labels and number of epochs for each (dataset, target)."""
     rows = csv.DictReader((files(__name__) / "recipes.csv").read_text(encoding="utf-8").splitlines())
     return {(r["dataset"], r["target"]): Published(float(r["score_scale"]), int(r["epochs"])) for r in rows}

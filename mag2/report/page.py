@@ -79,7 +79,7 @@ class TableBlock:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A paragraph. scripted: it speaks of what the script does, and shows where that runs."""
+    """A paragraph. scripted: it describes the effect of the script, and is shown only where that runs."""
 
     text: str
     scripted: bool = False
@@ -96,7 +96,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Points:
-    """A score in large letters, and what stands beside it."""
+    """A score in large letters, with a text next to it."""
 
     text: str
     more: str

@@ -23,18 +23,23 @@ def write_report(
     figures: bool = True,
     data: str | Path | None = None,
 ) -> Path:
-    """Write a report as one HTML file that loads nothing; returns its path.
+    """Write a report of a run or of scores as one HTML file, which loads nothing else.
 
     Args:
-        source: the folder of a table's results or of one training; or what `mag2.Trained.score` returned, or a JSON
-            file of it (`mag2 score --out`).
-        out: the file; by default `report.html` in the folder, or beside the JSON file.
-        row, target, seed: whose figures and predictions are shown, as `mag2.figures.draw_figures` has them.
+        source: the folder of a table's results or of one training; or the `Scores` that `mag2.Trained.score` returned,
+            or a JSON file of them (`mag2 score --out`).
+        out: the file to write; by default `report.html` in that folder, or the path of the JSON file with the ending
+            `.html`.
+        row, target, seed: the training whose figures and predictions are shown, as in `mag2.figures.draw_figures`.
         figures: False leaves out the figures of a run.
-        data: where the dataset lies now, if it moved since the training.
+        data: the present folder of the dataset, if it has moved since the training.
+
+    Returns:
+        The path of the file.
 
     Raises:
-        ValueError: nothing to report, no such training, a file that is a folder, or a package that is missing.
+        ValueError: no results or scores in `source`, no such training, `out` is a folder or is missing for scores in
+            memory, or a package is not installed.
     """
     if out is None:
         if isinstance(source, Scores):
@@ -60,7 +65,14 @@ def make_report(
     figures: bool = True,
     data: str | Path | None = None,
 ) -> str:
-    """The page as text; arguments and errors as `write_report`."""
+    """Return a report as HTML text, without writing it.
+
+    Args:
+        source, row, target, seed, figures, data: as in `write_report`.
+
+    Raises:
+        ValueError: no results or scores in `source`, no such training, or a package is not installed.
+    """
     if isinstance(source, Scores):
         return render(scores_page([(source, {})]))
     if Path(source).is_file():

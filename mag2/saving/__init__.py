@@ -1,4 +1,4 @@
-"""Saving: files written whole, folders of weights and JSON, the kinds that a JSON may name, the hub."""
+"""Saving: files written atomically, folders of weights and JSON, the classes that a JSON may name, the hub."""
 
 from mag2.saving.folders import library_version
 from mag2.saving.hub import HubStorage

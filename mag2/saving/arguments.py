@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def given_path(text: str) -> Path:
-    """The path that an argument names; an empty one would be the current folder."""
+    """Return the path that an argument names; an empty one is refused, because it would be the current folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is no path; give a folder or a file")
     if "\0" in text:

@@ -1,4 +1,4 @@
-"""Files that are never seen half-written, and folders that one process holds at a time."""
+"""Atomic writes of files, and locks of folders for one process at a time."""
 
 import contextlib
 import re
@@ -20,9 +20,9 @@ _LEFTOVER = re.compile(r".+\.[0-9a-f]{16}\.partial")
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to inside a `with`; the file there takes the place of `path` when all went well, else it goes.
+    """Yield a path to write to; at the end of the `with` block its file replaces `path`, or is deleted after an error.
 
-    Its name cannot be guessed and its file is new, so that nothing that was put there before is written through.
+    The name of the new file cannot be guessed, so that no file or link that was put there before is written to.
 
     Raises:
         DiskFullError: the disk is full; nothing is left of the new file.
@@ -41,10 +41,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, below: bool = False) -> None:
-    """Remove what processes that were killed inside `replacing` left in a folder. Call it while holding the folder.
+    """Remove files that processes left in a folder when they were killed inside `replacing`; lock the folder before.
 
     Args:
-        folder: that may not exist. below: whether to clear the folders in it too; links to folders are left alone.
+        folder: need not exist.
+        below: whether to clear its subfolders too; links to folders are not followed.
     """
     for path in folder.rglob("*.partial") if below else folder.glob("*.partial"):
         if _LEFTOVER.fullmatch(path.name):  # and no file of the user's
@@ -53,14 +54,14 @@ def remove_leftovers(folder: Path, below: bool = False) -> None:
 
 @contextlib.contextmanager
 def holding(lock: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold a lock file inside a `with`; the hold ends with the process, however that ends.
+    """Lock a lock file inside a `with` block; the lock ends with the process, even if that is killed.
 
     Args:
-        lock: an empty file, made where it is not there. Nothing is ever written to it.
-        timeout: how many seconds to wait for another holder; -1 for as long as it takes.
+        lock: an empty file, made if it does not exist. Nothing is ever written to it.
+        timeout: seconds to wait for another process; -1 for no limit.
 
     Raises:
-        Timeout: another process holds it.
+        Timeout: another process has the lock.
         ValueError: the path is a link, or a file with content: not a lock file.
     """
     if lock.is_symlink() or (lock.exists() and (not lock.is_file() or lock.stat().st_size)):
@@ -71,13 +72,14 @@ def holding(lock: Path, timeout: float = -1) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone_in(folder: Path, wait: float = 0) -> Iterator[None]:
-    """Hold a folder for one run, from a `with`.
+    """Lock a folder for one run inside a `with` block.
 
     Args:
-        folder: that exists. wait: so many seconds for another run to let go of it.
+        folder: an existing folder.
+        wait: seconds to wait for another run to end.
 
     Raises:
-        ValueError: another run holds it.
+        ValueError: another run has locked it.
         DiskFullError: there is no space for the lock file.
     """
     try:
@@ -88,7 +90,7 @@ def alone_in(folder: Path, wait: float = 0) -> Iterator[None]:
 
 
 def save_atomically(value: object, path: Path) -> None:
-    """`torch.save` that leaves either the old file or the whole new one, whenever it is killed."""
+    """Write a value with `torch.save`, atomically: after a kill the file is the old or the complete new one."""
     with replacing(path) as partial, partial.open("wb") as file:
         kept = KeptFault(file)
         try:
@@ -100,13 +102,13 @@ def save_atomically(value: object, path: Path) -> None:
 
 
 def write_atomically(text: str, path: Path) -> None:
-    """Write a text file that is never seen half-written."""
+    """Write a text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path, *keys: str) -> dict:
-    """A JSON file of ours, with the keys that it must have.
+    """Read a JSON file that the library wrote, and check its keys.
 
     Raises:
         ValueError: it is damaged; the sentence names it.

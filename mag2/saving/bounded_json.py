@@ -1,4 +1,4 @@
-"""JSON of others, read within bounds of size and depth."""
+"""Read JSON from unknown sources within bounds of size and depth."""
 
 import json
 import os

@@ -69,9 +69,9 @@ def expected_arguments(cls: type) -> set[str]:
 
 
 def check_plain(value: Any, name: str = "a value") -> None:
-    """Refuse numbers that no argument has: not finite, a whole one below 0 or beyond 31 bits, a dropout beyond 1.
+    """Refuse numbers that no argument can have: not finite, a whole number below 0 or above 31 bits, a dropout above 1.
 
-    It goes through lists and objects. A seed may have 64 bits.
+    Lists and objects are checked recursively. A seed may have 64 bits.
 
     Raises:
         ValueError: naming it, for the end of a sentence.

@@ -20,7 +20,7 @@ FORMAT, FORMATS = 2, (1, 2)
 
 
 def library_version() -> str:
-    """The version of this library; "unknown" where it is not installed."""
+    """Return the version of this library; "unknown" where it is not installed."""
     try:
         return version("mag2")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""A full disk is said as such, with the path, wherever it strikes."""
+"""Report a full disk as one sentence with the path, in every place that writes."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 class DiskFullError(OSError):
-    """A file did not fit on its disk. Nothing of it is left, and what was there before is still there."""
+    """The error of a full disk: a file did not fit. Nothing of it is left, and an earlier file is unchanged."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -79,11 +79,11 @@ class KeptFault:
 
 
 def append_whole(data: bytes, path: Path) -> None:
-    """Add bytes to the end of a file, all of them or none.
+    """Add bytes to the end of a file: all of them or none.
 
     Raises:
         DiskFullError: they do not fit.
-        ValueError: the path is a link, or the file has another name too: what is added would stand elsewhere.
+        ValueError: the path is a link, or the file has another name too, so that another file would change.
     """
     if path.is_symlink():
         raise ValueError(f"{path} is a link to another file; move it away")

@@ -29,7 +29,10 @@ _KEYS = {"format", "mag2", "kind", "built", "sha256"}
 
 
 class HubStorage:
-    """Keeps a module as `config.json` and `model.safetensors`, in a folder or in a repository of the hub."""
+    """Saves and loads a module as `config.json` and `model.safetensors`, in a folder or on the Hugging Face Hub.
+
+    The methods `save_pretrained`, `push_to_hub` and `from_pretrained` of every model call it.
+    """
 
     def save(
         self,
@@ -40,7 +43,22 @@ class HubStorage:
         push_to_hub: bool = False,
         **hub: Any,
     ) -> str | None:
-        """Write weights, config and, where there is none, a model card; upload them where that is requested."""
+        """Write weights and config, and a model card if the folder has none.
+
+        Args:
+            module: the module.
+            folder: made if it does not exist.
+            repo_id: "owner/name" on the hub; the name of the folder by default.
+            push_to_hub: True uploads the files too.
+            hub: options of `push`.
+
+        Returns:
+            The URL of the commit, if the files were uploaded.
+
+        Raises:
+            ValueError: the module was built with code of your own, or something is attached to it.
+            TypeError: an unknown option, or one of the hub without `push_to_hub`.
+        """
         known = tuple(inspect.signature(self.push).parameters)[2:]
         check_names(hub, known, f"{type(module).__name__}.save_pretrained")
         if hub and not push_to_hub:
@@ -74,7 +92,20 @@ class HubStorage:
         revision: str | None = None,
         create_pr: bool = False,
     ) -> str:
-        """Upload what `save` writes; the repository is made where it is not there. Returns the URL of the commit."""
+        """Upload what `save` writes; the repository is made if it does not exist.
+
+        Args:
+            module: the module.
+            repo_id: "owner/name" on the hub.
+            commit_message: of the commit.
+            private, token, revision, create_pr: as in `huggingface_hub`.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            ValueError: as `save`.
+        """
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
@@ -104,7 +135,20 @@ class HubStorage:
         force_download: bool = False,
         **changed: Any,
     ) -> Module:
-        """Build the module of a folder or a repository, in evaluation mode."""
+        """Build the module of a folder or a repository, in evaluation mode.
+
+        Args:
+            cls: the class of the module.
+            source: a folder, or "owner/name" on the hub.
+            map_location: the device for the module.
+            strict: must be True.
+            revision, token, cache_dir, local_files_only, force_download: as in `huggingface_hub`.
+            changed: arguments of the constructor with other values than the saved ones, `dropout` for example.
+
+        Raises:
+            ValueError: no such folder, another class in it, an argument that the class does not have, `strict=False`,
+                or a missing or unexpected weight, or one of another shape.
+        """
         if not strict:
             raise ValueError("weights that do not fit are not loaded; leave out strict=False")
         given = str(source)

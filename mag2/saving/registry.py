@@ -1,7 +1,7 @@
-"""The kinds of modules and plugs that a saved JSON may name, and how a module is described by plain values.
+"""The classes of modules and plugs that a saved JSON may name, and the description of a module by plain values.
 
-Each kind has a name of its own, which outlives the place of its class in the code. Reading a file runs no code but that
-of these classes: any other name is refused.
+Each of these classes has a name, its kind, which stays when the class moves in the code. Reading a file runs the code
+of these classes alone: any other name is refused.
 """
 
 import importlib
@@ -55,10 +55,17 @@ _OWN: dict[str, type] = {}  # kinds that users have registered
 
 
 def register(name: str) -> Callable[[Class], Class]:
-    """Register a class of your own, as a decorator: ``@register("my_guide")``.
+    """Register a class of your own under a name that saved files use: ``@register("my_guide")``.
 
-    Of a module, the property `config` holds what `from_config` builds it again from: plain values, and modules of a
-    kind themselves. Of a plug, `config` holds the arguments beside its place and its module.
+    A module needs a property `config`, a dict of plain values (and of modules of registered classes), and a class
+    method `from_config` that builds the module from it. The `config` of a plug has its arguments besides its path and
+    its module.
+
+    Args:
+        name: the name.
+
+    Returns:
+        A decorator, which returns the class unchanged.
 
     Raises:
         ValueError: another class has that name.
@@ -75,7 +82,7 @@ def register(name: str) -> Callable[[Class], Class]:
 
 
 def class_of(name: Any) -> Any:
-    """The class of a kind.
+    """Return the class that is registered under a name.
 
     Raises:
         ValueError: nothing of that name is registered.
@@ -91,18 +98,18 @@ def class_of(name: Any) -> Any:
 
 
 def name_of(value: object) -> str | None:
-    """The name under which the class of a value is registered; None where it is not."""
+    """Return the name under which the class of a value is registered; None where it is not."""
     return name_of_class(_own_class(value))
 
 
 def name_of_class(cls: type) -> str | None:
-    """The name under which a class is registered; None where it is not."""
+    """Return the name under which a class is registered; None where it is not."""
     names = {place: name for name, place in KINDS.items()} | {_place(own): name for name, own in _OWN.items()}
     return names.get(_place(cls))
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
-    """How a module was built; of a module of no kind only the name of its class, to ask for it by."""
+    """Return how a module was built, as plain values; for an unregistered class only its name, for error sentences."""
     inner: Any = uncompiled(module)
     name = name_of(inner)
     config = None if name is None else inner.config
@@ -112,7 +119,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
 
 
 def build(description: Mapping[str, Any], given: Iterator[nn.Module]) -> nn.Module:
-    """The module that was described; in the place of one that is of no kind the next of those given.
+    """Build the module of a description; a module of an unregistered class is taken from `given`, in order.
 
     Raises:
         ValueError: an unknown kind, or no module is left of those given.

@@ -1,4 +1,4 @@
-"""Text of others in sentences of ours: names, paths and reasons on one line, with nothing that a terminal obeys."""
+"""Names, paths and reasons in error sentences: on one line and without control characters."""
 
 import re
 import reprlib
@@ -15,12 +15,12 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def printable(text: str) -> str:
-    """The text with every character escaped that a terminal would obey or not show."""
+    """Return the text with every control or invisible character escaped."""
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str) -> str:
-    """The text on one line: blanks and breaks between words become a blank, control characters are escaped."""
+    """Return the text on one line: blanks and breaks between words become a blank, control characters are escaped."""
     return printable(" ".join(re.split(r"[ \t\r\n]+", text.strip())))
 
 
@@ -41,7 +41,7 @@ def shortened(value: object) -> str:
 
 
 def reason_of(fault: OSError) -> str:
-    """Why the system refused something, in its words."""
+    """Return the reason of an error of the operating system, in its words."""
     return fault.strerror or one_line(str(fault)) or "the system refused it"
 
 

@@ -25,15 +25,15 @@ class TorchFileError(ValueError):
 
 
 def load_torch(path: str | Path, map_location: Any = "cpu", *, checksums: bool = False) -> Any:
-    """What `torch.save` wrote: tensors and plain values. No code of the file runs.
+    """Read a file that `torch.save` wrote, with tensors and plain values, without running any code of the file.
 
-    The archive is checked first, and its pickle is gone through with stand-ins for tensors: `torch.load` itself may be
-    made to allocate any amount, or to hash for ever.
+    The archive is checked first, and its pickle is read with placeholders for tensors, because a crafted file can make
+    `torch.load` allocate any amount of memory or hash without end.
 
     Args:
         path: of the file.
-        map_location: where tensors go, as in `torch.load`.
-        checksums: whether the numbers are held against their checksums, which torch does not do. That reads the file
+        map_location: the device for tensors, as in `torch.load`.
+        checksums: whether the numbers are compared with their checksums, which torch does not do; the file is then read
             twice.
 
     Raises:

@@ -43,7 +43,7 @@ def check_torch_pickle(stream: BinaryIO, sizes: Mapping[str, int]) -> None:
         sizes: of the records of storage, in bytes, by their key.
 
     Raises:
-        RefusedPickleError: what it asks for beyond dense tensors that their records hold, and plain values.
+        RefusedPickleError: it contains anything but plain values and dense tensors whose numbers are in the records.
         Exception: it is damaged; of any kind.
     """
     _DryRun(stream, sizes).load()

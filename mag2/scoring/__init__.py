@@ -1,4 +1,4 @@
-"""What a trained model is for: load it, score performances, and say what each clip adds to a score."""
+"""Use a trained model: load it, score performances, and compute what each clip adds to a score."""
 
 from mag2.scoring.conformal import Interval, calibrate
 from mag2.scoring.contributions import METHODS, contributions

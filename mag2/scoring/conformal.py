@@ -1,4 +1,4 @@
-"""How far a score may be wrong: split conformal intervals from the errors on videos that no training saw."""
+"""Intervals around scores: split conformal prediction from the errors on videos that were not trained on."""
 
 import math
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ DIVISIONS = 200  # of the test videos into calibration and coverage videos, for 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score plus and minus `half_width`, in the target's units.
+    """An interval: a score plus and minus `half_width`.
 
     Attributes:
-        level: the share of new videos, of the kind of the test videos, whose score it shall hold.
-        half_width: from the errors of all `videos` test videos.
-        coverage: the share of held-out videos that such intervals held: calibrated on one half of the test videos and
-            measured on the other half, mean over `DIVISIONS` random divisions; nan where the halves are too small.
-        spread: the standard deviation of that share over the divisions: how far one measurement may be from it.
-        videos: how many test videos there are.
+        level: the intended share of new videos, of the kind of the test videos, whose score is inside.
+        half_width: in the target's units, from the errors of all test videos.
+        coverage: the measured share: intervals are calibrated on one half of the test videos and checked on the other
+            half, mean over random divisions; nan where the halves are too small.
+        spread: standard deviation of that share over the divisions.
+        videos: number of test videos.
     """
 
     level: float
@@ -43,7 +43,7 @@ class Interval:
 
 
 def half_width(errors: NDArray[np.float64], level: float) -> float:
-    """The ceil((n + 1) level)-th smallest of n absolute errors; infinite where n is too small for the level.
+    """Return the ceil((n + 1) level)-th smallest of n absolute errors; infinite where n is too small for the level.
 
     A new video of the same kind has a smaller error with a probability of at least `level` (split conformal
     prediction, Papadopoulos et al. 2002; Lei et al. 2018).
@@ -62,9 +62,16 @@ def half_width(errors: NDArray[np.float64], level: float) -> float:
 def calibrate(
     errors: NDArray[np.float64], level: float = 0.9, *, seed: int = 0, divisions: int = DIVISIONS
 ) -> Interval | None:
-    """The interval that the absolute errors (n,) of test videos give, and its coverage on videos held out.
+    """Compute the interval around scores from the errors of test videos, and its coverage on held-out videos.
 
-    Calibration and coverage videos of a division are disjoint. None where there are too few videos for the level.
+    Args:
+        errors: (n,) absolute errors of test videos, in the target's units.
+        level: intended share of new videos whose score is inside, between 0 and 1; 0.9 (our choice).
+        seed: seed of the random divisions of the videos into calibration and held-out halves.
+        divisions: number of these divisions.
+
+    Returns:
+        The `Interval`; None where there are too few videos for the level.
 
     Raises:
         ValueError: a level that is not between 0 and 1.

@@ -63,10 +63,22 @@ METHODS: dict[str, Callable[..., Tensor]] = {"occlusion": occlusion, "gradient t
 def contributions(
     method: str, model: nn.Module, batch: Batch, real: int, *, size: int = 64, precision: str = "float32"
 ) -> Tensor:
-    """The contribution (real,) of each real clip of a batch of one video to its score in [0, 1].
+    """Compute the contribution of each clip of one video to its score.
+
+    Args:
+        method: "occlusion": the score minus the score with the clip replaced by the mean of the other clips; or
+            "gradient times input": the product of the clip's features with the gradient of the score, summed.
+        model: a `mag2.training.ScoringModel` in evaluation mode.
+        batch: a batch of one video.
+        real: number of its clips that are no padding.
+        size: number of variants of the video in a batch, for occlusion.
+        precision: "float32", or "bfloat16" for autocast.
+
+    Returns:
+        The contributions (real,), in units of the score in [0, 1].
 
     Raises:
-        ValueError: no such method.
+        ValueError: an unknown method.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")

@@ -26,9 +26,12 @@ _MANIFEST = "extraction.json"  # of `mag2 extract`: it says how long a clip is
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Performances, whose labels say nothing, and the numbers of those to score.
+    """Performances, and the numbers of those to score.
 
-    `clip_seconds` is how long a clip is, None where that is unknown.
+    Attributes:
+        performances: the performances; their labels have no meaning.
+        chosen: numbers of those to score.
+        clip_seconds: duration of a clip in seconds; None where it is not known.
     """
 
     performances: Performances
@@ -39,20 +42,24 @@ class Given:
 def read_given(
     features: Any, widths: Mapping[str, int], *, scale: float, clips: int, names: Sequence[str] | None = None
 ) -> Given:
-    """The performances to score.
+    """Read the features of performances to score, from memory, files or a folder.
 
     Args:
-        features: `Performances`; a mapping of "visual", "audio", "flow" and "vision_language" to the clips of one
-            video (an array (T, D) or (T, K, D), or the path of a `.npy`), or of several (a list of them, a mapping of
-            name to them, or an array (B, T, D) where names are given); the path of one visual `.npy`; or a folder with
-            `video/NAME.npy`, `audio/NAME.npy` and so on, all of whose videos are scored.
-        widths: of the features of each modality that the model was trained on.
+        features: one of the following. `Performances`. A mapping from "visual", "audio", "flow" and "vision_language"
+            to the clips of one video (an array (T, D) or (T, K, D), or the path of a `.npy`), or of several (a list of
+            them, a mapping from names to them, or an array (B, T, D) together with `names`). The path of one visual
+            `.npy`. A folder with `video/NAME.npy`, `audio/NAME.npy` and so on.
+        widths: width of the features of each modality that the model was trained on.
         scale, clips: of the model.
-        names: of the videos: those to score of performances, a folder or a mapping, or what videos without names are
-            called.
+        names: the videos to score of performances, a folder or a mapping (all by default); or the names of videos that
+            have none.
+
+    Returns:
+        A `Given`.
 
     Raises:
-        DataError: features of another width or shape, no such file, or modalities with other videos.
+        DataError: features of another width or shape, no visual features, no such file, folder or video, or modalities
+            with different videos.
     """
     if isinstance(features, Performances):
         _check_widths(features.widths, widths, dict.fromkeys(features.widths, features.lengths))

@@ -1,4 +1,4 @@
-"""Give back a trained model from the folder of a training, or of a run of many."""
+"""Load a trained model from the folder of a training, or of a run of many."""
 
 import json
 from collections.abc import Sequence
@@ -29,19 +29,24 @@ def load_trained(
     guides: Sequence[nn.Module] = (),
     device: str = "cpu",
 ) -> Trained:
-    """The trained model of a folder, in evaluation mode, with its texts, target, scale and crop.
+    """Load the trained model of a folder, in evaluation mode, with its texts, target, scale and crop.
 
     Args:
-        folder: of one training (a cell of a run, or what `fit(..., keep_model=True)` and `save_trained` wrote), or of
-            a run, of which row, target and seed choose one training.
-        row, target, seed: of the training, where the folder holds several; a target is "TES" or "FS1000/TES".
-        build: makes a model of your own class, with any weights; models of registered kinds need none.
-        guides: attached modules of your own classes, as `mag2.load_plugin` takes them.
-        device: where the model goes.
+        folder: the folder of one training (a cell of a run, or one that `fit(..., keep_model=True)` or `save_trained`
+            wrote); or of a run, of which row, target and seed select one training.
+        row, target, seed: of the training, if the folder has several; a row is its key or method, a target "TES" or
+            "FS1000/TES".
+        build: a function that makes a model of your own class, with any weights; not needed for registered classes.
+        guides: attached modules of your own classes, as in `mag2.load_plugin`.
+        device: the device for the model.
+
+    Returns:
+        A `Trained`.
 
     Raises:
-        ValueError: no such folder, none or several trainings in it that fit, weights that were not kept, a file that
-            another version wrote (the sentence says what is missing), a damaged file, or no such device.
+        ValueError: no such folder; none or several trainings in it that fit; weights that were not saved, or do not fit
+            the model; a model of your own class without `build`; a damaged file, or one of another version; or no such
+            device.
     """
     place_of_model = checked_device(device)
     if isinstance(build, nn.Module):
@@ -75,10 +80,14 @@ def load_trained(
 def find_trained(
     folder: str | Path, *, row: str | None = None, target: str | None = None, seed: int | None = None
 ) -> list[Path]:
-    """The folders of all trained models in a folder, those of one row, target and seed where these are given.
+    """Return the folders of all trained models in a folder.
+
+    Args:
+        folder: of a run or of one training; it is searched with its subfolders.
+        row, target, seed: only those of this row, target and seed, as in `load_trained`.
 
     Raises:
-        ValueError: no such folder, or none that fits; the sentence says what there is.
+        ValueError: no such folder, or no trained model that fits; the message lists rows, targets and seeds.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Score performances with a trained model, or with several seeds of it, and say what stands behind each score."""
+"""Score performances with a trained model, or with several seeds of it, with intervals and contributions of clips."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,21 +43,25 @@ def score_by(
     clip_seconds: float | None = None,
     batch: int = 64,
 ) -> Scores:
-    """The scores of performances in the target's units.
+    """Score performances with one trained model, or with several seeds of it.
 
     Args:
-        models: trained models of one target: one, or several seeds, whose mean is the score.
-        features, names: as `mag2.scoring.features.read_given` takes them.
-        explain: methods for the contribution of every clip, of "occlusion" and "gradient times input" ("gradient" for
-            short); () for none. Occlusion scores a video as many times as it has clips, in batches.
-        level: of the interval.
-        clip_seconds: how long a clip is, where clips follow each other from the beginning of the video; by default as
-            the folder's `extraction.json` or the dataset says, else unknown.
-        batch: videos, or variants of one, at a time.
+        models: trained models that differ in the seed alone; the mean of their scores is the score.
+        features, names: as in `mag2.scoring.read_given`.
+        explain: methods for the contribution of every clip: "occlusion", "gradient times input" (or "gradient"), or
+            both; () for none. Occlusion scores a video as many times as it has clips, in batches.
+        level: level of the interval, between 0 and 1; 0.9 (our choice).
+        clip_seconds: duration of a clip in seconds, if clips follow each other from the beginning of the video. By
+            default that in the folder's `extraction.json` or of the dataset, else unknown.
+        batch: number of videos, or variants of one video, in a batch.
+
+    Returns:
+        The `Scores`, in the target's units.
 
     Raises:
-        DataError: features that do not fit the models. ValueError: models of several targets or datasets, an unknown
-            method, or a level that is not between 0 and 1.
+        DataError: features that do not fit the models.
+        ValueError: no model, models that differ in more than the seed, an unknown method, or a level that is not
+            between 0 and 1.
     """
     if not models:
         raise ValueError("score_by wants one trained model or more")

@@ -1,4 +1,4 @@
-"""The scores of performances, in the target's units, with what stands behind them; as sentences and as plain values."""
+"""The scores of performances in the target's units, with intervals, contributions of clips, grades and notes."""
 
 import math
 import operator
@@ -13,7 +13,7 @@ __all__ = ["NamedAction", "Score", "Scores"]
 
 @dataclass(frozen=True)
 class NamedAction:
-    """The action text that a clip resembles most, by a similarity from outside the model."""
+    """The action text that is most similar to a clip, by a similarity from outside the model."""
 
     action: str
     similarity: float
@@ -24,15 +24,18 @@ class Score:
     """The score of one performance.
 
     Attributes:
-        name: of the performance. score: in the target's units; the mean over seeds where there are several.
-        by_seed: the score of each seed's model, in the order of the seeds.
-        low, high: the ends of the interval, None without one; not cut at the ends of the scale.
-        clips: how many clips were scored, the centre crop of `of` clips. first: the number of the first of them.
-        contributions: method -> the contribution of each clip in the target's units.
-        grades: what the model gives for its grades, by their kind: "visual", "audio_visual" or "grades", worst grade
-            first; empty for models without.
-        seconds: for each clip its beginning and end, None where unknown.
-        actions: for each clip the action that it resembles, None where no outside similarity exists.
+        name: of the performance.
+        score: in the target's units; the mean over seeds if there are several.
+        by_seed: the score by the model of each seed, in the order of the seeds.
+        low, high: the ends of the interval, in the target's units; None without one. They may be outside the scale.
+        clips: number of clips that were scored.
+        of: number of clips of the performance; the scored ones are its centre crop.
+        first: number of the first scored clip, from 0.
+        contributions: method -> the contribution of each scored clip, in the target's units.
+        grades: weights that the model gives its grades, worst grade first, by the branch: "visual", "audio_visual" or
+            "grades"; empty for models without grades.
+        seconds: beginning and end of each scored clip in seconds; None where they are not known.
+        actions: the most similar action of each scored clip; None without a similarity from outside the model.
     """
 
     name: str
@@ -53,14 +56,14 @@ class Score:
 
     @property
     def spread(self) -> float | None:
-        """The standard deviation (n - 1) over seeds; None of a single one."""
+        """The sample standard deviation over seeds; None for a single seed."""
         if len(self.by_seed) < 2:
             return None
         mean = sum(self.by_seed) / len(self.by_seed)
         return math.sqrt(sum((each - mean) ** 2 for each in self.by_seed) / (len(self.by_seed) - 1))
 
     def clip_label(self, clip: int) -> str:
-        """A scored clip as a reader finds it: its number in the video, its seconds and its action where known."""
+        """Return a scored clip in words: its number in the video from 1, its seconds and its action, if known."""
         parts = [f"clip {self.first + clip + 1}"]
         if self.seconds is not None:
             begin, end = self.seconds[clip]
@@ -75,9 +78,16 @@ class Scores:
     """The scores of several performances for one target, by one model or by several seeds of it.
 
     Attributes:
-        model: its name. data: what it was trained on, "simulated FS1000" for example. target, scale: of the scores.
-        seeds: of the trainings. performances: their scores. interval: None where there are too few test videos.
-        notes: sentences that belong beside the numbers.
+        model: name of the model.
+        data: the data that it was trained on, for example "simulated FS1000".
+        target, scale: of the scores.
+        seeds: of the trainings.
+        performances: the score of each performance.
+        interval: the interval around every score; None where there are too few test videos.
+        notes: sentences to show with the numbers.
+
+    Raises:
+        KeyError: ``scores[name]`` with an unknown name.
     """
 
     model: str
@@ -96,7 +106,7 @@ class Scores:
         return iter(self.performances)
 
     def __getitem__(self, name: SupportsIndex | str) -> Score:
-        """A performance by its number or its name.
+        """Return the score of a performance by its number or its name.
 
         Raises:
             KeyError: no performance of that name. IndexError: no number of one. TypeError: neither number nor name.
@@ -125,7 +135,7 @@ class Scores:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """All of it by name, for JSON; numbers that are not finite are None."""
+        """All values by name, for JSON; numbers that are not finite are None."""
         return _finite(asdict(self))
 
     def __str__(self) -> str:

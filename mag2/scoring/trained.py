@@ -1,4 +1,4 @@
-"""A trained model with all that it was trained with."""
+"""A trained model with its texts and the settings of its training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,13 +19,13 @@ __all__ = ["Trained"]
 
 
 class Trained:
-    """A trained model in evaluation mode, with its texts, target, scale and crop; `mag2.load_trained` gives it.
+    """A trained model in evaluation mode, with its texts, target, scale and crop; `mag2.load_trained` returns it.
 
     Attributes:
-        folder: that it was loaded from.
-        model: it maps features to a score in [0, 1]; `scale` and `minimum` bring it into the target's units.
+        folder: the folder that it was loaded from.
+        model: maps features to a score in [0, 1]; times `scale` plus `minimum` it is in the target's units.
         texts: the `TextFeatures` of its training; None where it had none.
-        about: what `trained.json` says, plain values.
+        about: the content of `trained.json`, plain values.
     """
 
     def __init__(self, folder: Path, model: nn.Module, texts: TextFeatures | None, about: Mapping[str, Any]):
@@ -50,17 +50,17 @@ class Trained:
 
     @property
     def target(self) -> str:
-        """What it scores."""
+        """The target that it scores, for example "TES"."""
         return str(self.about["target"])
 
     @property
     def scale(self) -> float:
-        """The score in the target's units is the model's score times this, plus `minimum`."""
+        """The range of the target: a score in its units is the model's score times `scale` plus `minimum`."""
         return float(self.about["scale"])
 
     @property
     def minimum(self) -> float:
-        """The score in the target's units where the model gives 0."""
+        """The score in the target's units for a model's score of 0."""
         return float(self.about["minimum"])
 
     @property
@@ -74,23 +74,23 @@ class Trained:
         return self.about["evaluation"] == "whole"
 
     def batch(self, performances: Performances, number: int) -> Batch:
-        """The clips of one performance that are scored, as a batch of one."""
+        """Return the scored clips of the performance with this number, as a batch of one video."""
         if self.whole:
             return next(whole_videos(self.model, performances, torch.tensor([number])))
         return performances.batch([number], clips=self.clips)
 
     def scored_clips(self, length: int) -> int:
-        """How many clips of a video of `length` clips are scored: a crop, or all of them."""
+        """Return how many clips of a video of `length` clips are scored: those of a crop, or all."""
         return length if self.whole else min(length, self.clips)
 
     @property
     def seed(self) -> int | None:
-        """Of the training."""
+        """The seed of the training; None where it is not known."""
         return self.about["seed"]
 
     @property
     def simulated(self) -> bool:
-        """Whether its training data were simulated: every score has to say so."""
+        """Whether its training data were simulated; this must be shown with every score."""
         return bool(self.about["simulated"])
 
     @property
@@ -100,23 +100,31 @@ class Trained:
 
     @property
     def device(self) -> str:
-        """Where the model is."""
+        """The device of the model."""
         return str(next(self.model.parameters()).device)
 
     @property
     def predictions(self) -> dict[str, Predictions]:
-        """The predictions of the test videos by protocol, read from `predictions.csv`."""
+        """The predictions of the test videos by protocol, from `predictions.csv`; ValueError if it is damaged."""
         return read_predictions(self.folder / PREDICTIONS)
 
     @property
     def own_predictions(self) -> Predictions | None:
-        """Those of the epoch whose weights the model has; None where there is no file."""
+        """The predictions of the test videos in the epoch whose weights the model has; None without a file."""
         return self.predictions.get(self.about["protocol"])
 
     def predict(self, performances: Performances, *, batch: int = 64, videos: Sequence[int] | None = None) -> Tensor:
-        """The scores (n,) of performances, or of those of the numbers `videos`, in the target's units.
+        """Return the scores (n,) of performances in the target's units.
 
-        From their centre crops, `batch` at a time; from whole videos, one at a time, where it was tested on these.
+        Centre crops are scored, in batches; or whole videos, one at a time, if the model was tested on these.
+
+        Args:
+            performances: a split of a dataset.
+            batch: number of videos in a batch.
+            videos: numbers of the videos to score; all by default.
+
+        Raises:
+            ValueError: as `mag2.training.predict`.
         """
         chosen = None if videos is None else torch.tensor(list(videos), dtype=torch.long)
         precision = str(self.about["precision"])
@@ -133,13 +141,13 @@ class Trained:
         return self.minimum + scores * self.scale
 
     def dataset(self, folder: str | Path | None = None) -> Dataset:
-        """The dataset that it was trained on: read again from its folder, or simulated again.
+        """Return the dataset that it was trained on: read again from its folder, or simulated again.
 
         Args:
-            folder: where the files lie now, if they have moved.
+            folder: the present folder of the files, if they have moved.
 
         Raises:
-            DataError: the files are not there, or nothing says where they came from.
+            DataError: the files are not there, or their origin was not recorded.
         """
         source = self.about["source"]
         if source is None:
@@ -147,14 +155,16 @@ class Trained:
         return open_source(source, self.target, folder)
 
     def score(self, features: Any, **options: Any) -> Scores:
-        """Score performances in the target's units, with what stands behind each score.
+        """Score performances in the target's units, with an interval and the contribution of each clip.
+
+        Examples: ``trained.score("features")``, ``trained.score({"visual": clips, "audio": sound})``.
 
         Args:
-            features: in memory, in files, or a folder that `mag2 extract` wrote, as `mag2.scoring.read_given` takes
-                them: ``trained.score("features")``, ``trained.score({"visual": clips, "audio": sound})``.
-            options: names, explain, level, clip_seconds and batch, as `mag2.scoring.score_by` has them.
+            features: in memory, in files, or a folder that `mag2 extract` wrote, as in `mag2.scoring.read_given`.
+            options: names, explain, level, clip_seconds and batch, as in `mag2.scoring.score_by`.
 
         Raises:
-            DataError: features that do not fit the model. ValueError: an unknown method, or another level.
+            DataError: features that do not fit the model.
+            ValueError: an unknown method, or a level that is not between 0 and 1.
         """
         return score_by([self], features, **options)

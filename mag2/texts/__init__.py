@@ -1,4 +1,4 @@
-"""Texts: the features of a sport's prompts, their provenance, controls, and texts that learn with the model."""
+"""Texts: the features of a sport's prompts, their provenance, controls, and texts that train with the model."""
 
 from mag2.texts.controls import CONTROLS, TEXT_CONTROLS, controlled
 from mag2.texts.features import TextFeatures

@@ -1,4 +1,4 @@
-"""Controls: what to remove from a guide, to measure what it contributes. Language in four ways, or the edges."""
+"""Controls: parts to remove from a guide, to measure what they contribute: the texts in four ways, or the edges."""
 
 import torch
 from torch import Tensor
@@ -11,16 +11,17 @@ __all__ = ["CONTROLS", "TEXT_CONTROLS", "controlled"]
 
 
 def controlled(texts: Tensor, control: str | None, seed: int = 0) -> Tensor:
-    """Texts (M, D) under a control.
-
-    "zero_texts": zeros. "random_texts": each row is replaced by a random direction of the same length.
-    "permuted_texts": the rows in another order, none in its own place. "centred_texts": the rows minus their mean,
-    which is all that a clip of the complete graph receives from them. None: the texts as given.
+    """Return texts (M, D) changed by a control.
 
     Args:
-        texts: features or projected texts, of any float type.
-        control: see above.
-        seed: of the random draws, the same on every device. No global random state is read or changed.
+        texts: (M, D) features or projected texts, of any float type.
+        control: "zero_texts": zeros. "random_texts": each row is replaced by a random direction of the same length.
+            "permuted_texts": the rows in another order, none in its own place. "centred_texts": the rows minus their
+            mean, which is all that a clip of the complete graph receives from them. None: the texts as given.
+        seed: seed of the random draws, which are the same on every device. No global random state is read or changed.
+
+    Returns:
+        Texts (M, D), of the dtype and on the device of the given ones.
 
     Raises:
         ValueError: the control is none of `TEXT_CONTROLS`.

@@ -30,14 +30,23 @@ SHIPPED_OTHER = files("mag2") / "shipped" / "minilm_elements.safetensors"
 
 @dataclass(frozen=True, repr=False)
 class TextFeatures:
-    """The text features of one sport and the prompts that made them.
+    """The text features of one sport, and the prompts that they were made from.
 
-    Shapes: visual (M, D), audio (M, D) action texts; grades (N, D) and audio_visual_grades (2N, D) grade texts, from
-    worst to best. A tensor of your own may stand in any place: `TextFeatures(visual=..., audio=..., ...)`.
+    Each of the four sets may be a tensor of your own: ``TextFeatures(visual=..., audio=..., grades=...,
+    audio_visual_grades=...)``.
+
+    Args:
+        visual: (M, D) features of the visual action texts.
+        audio: (M, D) features of the audio action texts.
+        grades: (N, D) features of the visual grade texts, from worst to best.
+        audio_visual_grades: (2N, D) features of the audio-visual grade texts, from worst to best.
+        prompts: the prompts of all rows; None where they are not known.
+        sport: a key of `mag2.vocabulary.ACTIONS` or `OTHER_ACTIONS`, any other name, or None.
+        source: the encoder or file that made the features, in words.
 
     Raises:
-        ValueError: the four are no tensors of finite numbers, do not share one width, or their rows do not fit each
-            other or the prompts.
+        ValueError: a set is no tensor (rows, D) of finite numbers; the widths differ; there are not 2N audio-visual
+            grades for N grades; or there are not as many prompts as rows.
     """
 
     visual: Tensor
@@ -88,12 +97,12 @@ class TextFeatures:
 
     @property
     def provenance(self) -> Provenance:
-        """Where all rows are from, in their order."""
+        """Origin of all rows, in the order of `rows`."""
         return Provenance(None if self.prompts is None else self.prompts.rows, self.source, self.sport)
 
     @property
     def grade_provenance(self) -> Provenance:
-        """Where the 2N audio-visual grades and the N grades are from, in this order."""
+        """Origin of the 2N audio-visual grades and the N grades, in this order."""
         prompts = None if self.prompts is None else self.prompts.audio_visual_grades + self.prompts.grades
         return Provenance(prompts, self.source, self.sport)
 
@@ -109,7 +118,7 @@ class TextFeatures:
 
     @property
     def sizes(self) -> list[int]:
-        """The rows of the four sets in the authors' order, [M, M, 2N, N]."""
+        """The numbers of rows of the four sets in the authors' order, [M, M, 2N, N]."""
         return [len(self.visual), len(self.audio), len(self.audio_visual_grades), len(self.grades)]
 
     @property
@@ -126,12 +135,17 @@ class TextFeatures:
         visual_template: str = "a video of",
         audio_template: str = "a music suitable for",
     ) -> "TextFeatures":
-        """The features shipped with the library: MiniLM (384 wide), offline.
+        """Return the features that the library ships for a sport: from MiniLM, D = 384, without any download.
 
-        They hold the six templates of Table 5 and 3 to 8 grades; for other prompts use `encode`.
+        The shipped prompts have the six templates of Table 5 and 3 to 8 grades; for other prompts use `encode`.
+
+        Args:
+            sport: a key of `mag2.vocabulary.ACTIONS` or `OTHER_ACTIONS`.
+            n_grades: N, 3 to 8; 6 in the paper (Table 2).
+            visual_template, audio_template: the words before the action; the paper's choice (Table 5).
 
         Raises:
-            ValueError: an unknown sport, number of grades or template.
+            ValueError: an unknown sport or number of grades, or a template without shipped features.
         """
         prompts = make_prompts(sport, n_grades, visual_template, audio_template)
         table, source = _shipped()
@@ -146,17 +160,18 @@ class TextFeatures:
 
     @classmethod
     def load(cls, sport: str, encoder: str = "shipped", **prompts: Any) -> "TextFeatures":
-        """The features of a sport, by the name of an encoder or from a file.
+        """Return the features of a sport from an encoder, a file or a folder.
 
         Args:
             sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`.
-            encoder: "shipped" (`for_sport`); a name that `encode` knows ("open_clip:ViT-B-16/openai"); a file of the
-                authors (`from_released`), which has only the paper's templates and six grades; or a folder that `save`
-                wrote.
-            prompts: n_grades, visual_template, audio_template, as `for_sport` takes them.
+            encoder: "shipped" (`for_sport`); the name of an encoder (`encode`), "open_clip:ViT-B-16/openai" for
+                example; a file of the authors (`from_released`), which has the paper's templates and six grades alone;
+                or a folder that `save` wrote.
+            prompts: n_grades, visual_template and audio_template, as in `for_sport`.
 
         Raises:
-            ValueError: as these methods; or a file or folder that has texts of another sport, or not these prompts.
+            ValueError: as the method that is used; or the file or folder has texts of another sport, or no features of
+                these prompts.
         """
         if encoder == "shipped":
             return cls.for_sport(sport, **prompts)
@@ -176,12 +191,16 @@ class TextFeatures:
 
     @classmethod
     def from_released(cls, path: str | Path, *, n_grades: int = 6) -> "TextFeatures":
-        """Read the authors' text file (a torch zip named `.npy`), 512 wide from ViFi-CLIP.
+        """Read a text file of the authors: features of ViFi-CLIP, D = 512.
 
-        The sport is known by its number of rows, 2M + 3N.
+        The files are named `.npy` but are written by `torch.save`. The number of rows, 2M + 3N, determines the sport.
+
+        Args:
+            path: FS_text_feature.npy, RG_text_feature.npy or LOGO_text_feature.npy.
+            n_grades: N; the authors' files have 6.
 
         Raises:
-            ValueError: no such file, not a torch tensor, or rows that fit no sport.
+            ValueError: no such file, not a torch tensor (rows, D), or a number of rows that fits no sport.
         """
         path = Path(path)
         if not path.is_file():
@@ -216,21 +235,23 @@ class TextFeatures:
         device: torch.device | str = "cpu",
         sport: str | None = None,
     ) -> "TextFeatures":
-        """Encode the prompts of a sport, known or your own, with any text encoder.
+        """Encode the prompts of a sport, of the library or your own, with any text encoder.
 
         Args:
-            actions: a known sport, or a list of 2 to 2,000 action terms: ``["handspring", "round-off", ...]``.
-            encoder: a name that `mag2.encoders.load_text_encoder` knows, "minilm" for example; or a function from a
-                list of P prompts to an array (P, D).
+            actions: a key of `mag2.vocabulary.ACTIONS` or `OTHER_ACTIONS`; or a list of 2 to 2,000 action terms,
+                ``["handspring", "round-off", ...]``.
+            encoder: a name as in `mag2.encoders.load_text_encoder`, "minilm" for example; or a function from a list of
+                P prompts to an array (P, D). The default is CLIP ViT-B/16 with OpenAI's weights.
             checkpoint: for an open_clip encoder, a file whose weights replace those of its name.
             grades: the grade words from worst to best, or their number N, 3 to 8.
-            n_grades: N where `grades` is not given.
-            visual_template, audio_template: the words before the action.
+            n_grades: N where `grades` is not given; 6 in the paper (Table 2).
+            visual_template, audio_template: the words before the action; the paper's choice (Table 5).
             device: where an encoder that is loaded by name runs.
             sport: a name for the sport of your own action terms.
 
         Raises:
-            ValueError: as `make_prompts` and `load_text_encoder`; a function that returns no finite array (P, D).
+            ValueError: as `mag2.vocabulary.make_prompts` and `mag2.encoders.load_text_encoder`; or the function returns
+                no finite array (P, D).
         """
         prompts = make_prompts(actions, n_grades if grades is None else grades, visual_template, audio_template)
         if isinstance(encoder, str):
@@ -244,7 +265,7 @@ class TextFeatures:
     def save(self, folder: str | Path) -> None:
         """Save features, prompts and source into a folder: `texts.safetensors` and `texts.json`.
 
-        A folder that holds texts already is overwritten; it never holds half a file.
+        Texts that the folder holds already are overwritten. Files are written atomically.
         """
         weights = {name: getattr(self, name).detach().cpu().contiguous().as_subclass(Tensor) for name in _SETS}
         prompts = None if self.prompts is None else {name: list(getattr(self.prompts, name)) for name in _SETS}
@@ -253,10 +274,11 @@ class TextFeatures:
 
     @classmethod
     def from_saved(cls, folder: str | Path) -> "TextFeatures":
-        """The features that `save` saved.
+        """Read the features from a folder that `save` wrote.
 
         Raises:
-            ValueError: no such folder, a damaged one, or one that a later version of mag2 wrote.
+            ValueError: no such folder, a damaged one, one with other content, or one that a later version of mag2
+                wrote.
         """
         folder = Path(folder)
         path = folder / _FILES[1]
@@ -277,7 +299,16 @@ class TextFeatures:
     def from_rows(
         cls, rows: Tensor, prompts: Prompts, *, sport: str | None = None, source: str = "given"
     ) -> "TextFeatures":
-        """Cut a matrix (2M + 3N, D), in the order of `prompts.rows`, into its four sets."""
+        """Split a matrix of features (2M + 3N, D) into the four sets.
+
+        Args:
+            rows: the features, in the order of `prompts.rows`.
+            prompts: the prompts of the rows.
+            sport, source: as in the class.
+
+        Raises:
+            ValueError: no matrix, or not as many rows as prompts.
+        """
         sizes = [
             len(prompts.visual),
             len(prompts.audio),
@@ -290,10 +321,14 @@ class TextFeatures:
         return cls(visual, audio, grades, audio_visual_grades, prompts, sport, source)
 
     def with_grades(self, n_grades: int) -> "TextFeatures":
-        """The same features with fewer grades; the words of the fewer grades must be among the present ones.
+        """Return the same features with fewer grades; the action texts stay.
+
+        Args:
+            n_grades: the new N. Its grade words must be among the present ones.
 
         Raises:
-            ValueError: one of the words has no feature here, or the present grades are words of your own.
+            ValueError: a number of grades without words, a grade word that has no feature here, or present grades that
+                are words of your own.
         """
         if n_grades == self.n_grades:
             return self
@@ -320,15 +355,15 @@ class TextFeatures:
         return replace(self, grades=grades, audio_visual_grades=audio_visual, prompts=prompts)
 
     def controlled(self, control: str | None, seed: int = 0) -> "TextFeatures":
-        """The same features with something taken away from the action texts, visual and audio; grades stay.
+        """Return the same features with the visual and audio action texts changed by a control; grades stay.
 
         Args:
             control: "zero_texts", "random_texts", "permuted_texts" or "centred_texts" (`mag2.texts.controlled`);
                 None returns these features.
-            seed: of what is drawn; audio texts are drawn apart from the visual ones.
+            seed: seed of the random draws for the visual texts; the audio texts use `seed` + 1.
 
         Raises:
-            ValueError: another control.
+            ValueError: an unknown control.
         """
         if control is None:
             return self

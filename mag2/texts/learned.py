@@ -1,4 +1,4 @@
-"""Text features that learn with the model: a trainable text encoder and learned prompts (the last rows of Table 5).
+"""Text features that train with the model: a trainable text encoder and learned prompts (the last rows of Table 5).
 
 Both compute the features of a sport at every call, so that gradients reach the encoder or the prompts. Both are given
 instead of `TextFeatures`: ``MLAVL(TrainableTextEncoder.for_sport("figure_skating"))``. After training, `features()`
@@ -25,14 +25,17 @@ _STAND_IN = "x"
 
 
 class LiveTexts(nn.Module):
-    """The text features of one sport, computed at every call.
+    """Base class of modules that compute the text features of one sport at every call.
 
-    Returns (2M + 3N, D): M visual and M audio action texts, 2N audio-visual grades and N grades, in the released row
-    order. All prompts go through the tower as one batch.
+    A call without arguments returns (2M + 3N, D): M visual and M audio action texts, 2N audio-visual grades and N
+    grades, in the released row order. All prompts are encoded as one batch.
 
     Attributes:
-        sizes: rows of the four sets, [M, M, 2N, N]. width: D. n_grades: N.
-        prompts: what is encoded. sport, source: as in `TextFeatures`.
+        sizes: numbers of rows of the four sets, [M, M, 2N, N].
+        width: D.
+        n_grades: N.
+        prompts: the prompts that are encoded.
+        sport, source: as in `TextFeatures`.
     """
 
     width: int
@@ -46,30 +49,34 @@ class LiveTexts(nn.Module):
 
     @property
     def provenance(self) -> Provenance:
-        """Where the rows are from."""
+        """Origin of the rows."""
         return Provenance(self.prompts.rows, self.source, self.sport)
 
     @torch.no_grad()
     def features(self) -> TextFeatures:
-        """The features of the present weights, for a model without a tower: detached, float32, on the CPU."""
+        """Return the features that the present weights give, as `TextFeatures`: detached, float32, on the CPU."""
         rows = self().float().cpu()
         return TextFeatures.from_rows(rows, self.prompts, sport=self.sport, source=self.source)
 
 
 class TrainableTextEncoder(LiveTexts):
-    """A text tower that trains: tokens, positions, transformer, last norm and projection ("Trainable Text Encoder").
+    """Text features from a text tower that trains with the model ("Trainable Text Encoder" of Table 5).
 
-    It has a copy of the text tower alone, without the image tower and the temperature; the given CLIP does not change.
-    The state_dict is the whole tower: 63.4 million weights of ViT-B-16, 254 MB. Adam keeps two more numbers a weight.
+    All of the tower trains: token and position embeddings, transformer, last norm and projection. The module has a copy
+    of the text tower alone, without image tower and temperature; the given CLIP does not change. The state_dict is the
+    whole tower: 63.4 million weights for ViT-B-16, 254 MB. Adam keeps two more numbers for each weight.
+
+    `mag2.training` trains the tower at 0.01 of the model's learning rate (`lr_scale`, our choice).
 
     Args:
-        clip: an open_clip model (`TextTower`).
-        tokenizer: what `open_clip.get_tokenizer` gives, or a name for it.
-        prompts: what to encode, `mag2.vocabulary.make_prompts`.
-        sport, source: the sport and the origin that the features name.
+        clip: an open_clip model, as in `mag2.encoders.text_tower.TextTower`.
+        tokenizer: the result of `open_clip.get_tokenizer`, or the name to call it with.
+        prompts: the prompts to encode (`mag2.vocabulary.make_prompts`).
+        sport, source: sport and origin that are recorded with the features.
 
     Raises:
-        ValueError: a tower of another form (`TextTower`), or a prompt that it cannot read.
+        ValueError: a tower of another form (`TextTower`), a prompt that is too long for it, or a token that it does not
+            have.
     """
 
     # `mag2.training` trains the tower at this share of the model's rate (our choice): at the rate of a new model, a
@@ -106,13 +113,16 @@ class TrainableTextEncoder(LiveTexts):
         visual_template: str = "a video of",
         audio_template: str = "a music suitable for",
     ) -> "TrainableTextEncoder":
-        """The prompts of a sport and a tower by name. Before training the features equal `TextFeatures.encode`.
+        """Build it from the prompts of a sport and the name of an encoder.
+
+        Before training the features equal those of `TextFeatures.encode`.
 
         Args:
-            sport, n_grades, visual_template, audio_template: as `make_prompts`.
+            sport: a key of `mag2.vocabulary.ACTIONS` or `OTHER_ACTIONS`.
             encoder: `open_clip:<model>/<weights>`, or `random:<seed>`, a small untrained tower for trials.
-            checkpoint: of a fine-tuned CLIP or ViFi-CLIP, whose weights replace those of the name
+            checkpoint: a file of a fine-tuned CLIP or ViFi-CLIP, whose weights replace those of the name
                 (`mag2.encoders.load_text_encoder`).
+            n_grades, visual_template, audio_template: as in `TextFeatures.encode`.
 
         Raises:
             ValueError: as `make_prompts`, `load_text_tower` and the constructor.
@@ -127,21 +137,21 @@ class TrainableTextEncoder(LiveTexts):
 
 
 class LearnedPrompts(LiveTexts):
-    """Prompts with learned context, "a [XXX] video of ...", and a frozen text tower that encodes them.
+    """Text features from prompts with learned context, "a [XXX] video of ...", and a frozen text tower.
 
-    "Trainable Prompt Learning" of Table 5, after CoOp (Zhou et al., IJCV 2022): the context is n_context vectors in the
-    space of the token embeddings, in the place of [XXX]. They are initialised from N(0, 0.02). Each of the four sets of
-    prompts has its own context: visual actions, audio actions, audio-visual grades and visual grades. (Context for the
-    grades is our choice.)
+    This is "Trainable Prompt Learning" of Table 5, after CoOp (Zhou et al., IJCV 2022). The context is n_context
+    vectors in the space of the token embeddings, in the place of [XXX]. They are initialised from a normal distribution
+    of mean 0 and standard deviation 0.02. Each of the four sets of prompts has its own context: visual actions, audio
+    actions, audio-visual grades and visual grades. (Context for the grades is our choice.)
 
     The tower is not a submodule. It never trains and is always in evaluation mode; gradients pass through it, and
-    `to()` moves it. The state_dict therefore holds the context alone (4 x n_context x W: 33 kB for ViT-B-16) and the
-    digest of the tower. Loading refuses context that was learned with another tower.
+    `to()` moves it. The state_dict therefore holds the context (4 x n_context x W numbers, 33 kB for ViT-B-16) and the
+    digest of the tower alone.
 
     Args:
-        clip, tokenizer, sport, source: as `TrainableTextEncoder`.
-        prompts: each with [XXX] in one place; `learnable_prompts` makes those of a sport.
-        n_context: how many vectors stand in the place of [XXX]; 4 is our choice, CoOp compares 4, 8 and 16.
+        clip, tokenizer, sport, source: as in `TrainableTextEncoder`.
+        prompts: each with [XXX] once; `learnable_prompts` makes those of a sport.
+        n_context: number of vectors in the place of [XXX]; 4 is our choice, CoOp compares 4, 8 and 16.
 
     Raises:
         ValueError: n_context below 1; a prompt that has not exactly one [XXX] between spaces, or that is too long with
@@ -196,12 +206,12 @@ class LearnedPrompts(LiveTexts):
         n_grades: int = 6,
         n_context: int = 4,
     ) -> "LearnedPrompts":
-        """The learnable prompts of a sport and a tower by name.
+        """Build it from the learnable prompts of a sport and the name of an encoder.
 
         Args:
-            sport, n_grades: as `learnable_prompts`.
-            encoder, checkpoint: as `TrainableTextEncoder.for_sport`.
-            n_context: as the constructor.
+            sport, n_grades: as in `learnable_prompts`.
+            encoder, checkpoint: as in `TrainableTextEncoder.for_sport`.
+            n_context: as in the constructor.
 
         Raises:
             ValueError: as `learnable_prompts`, `load_text_tower` and the constructor.
@@ -234,13 +244,17 @@ class LearnedPrompts(LiveTexts):
 
 
 def learnable_prompts(sport: str, n_grades: int = 6) -> Prompts:
-    """The prompts of a sport with a place for learned context.
+    """Return the prompts of a sport with [XXX] where `LearnedPrompts` puts its context.
 
-    "a [XXX] video of a back spin", "a [XXX] music suitable for dance steps" (the supplement); "a [XXX] bad performance
-    with fitting music" and "a [XXX] bad performance" (ours).
+    Examples: "a [XXX] video of a back spin", "a [XXX] music suitable for dance steps" (supplement); "a [XXX] bad
+    performance with fitting music", "a [XXX] bad performance" (our choice).
+
+    Args:
+        sport: a key of `mag2.vocabulary.ACTIONS` or `OTHER_ACTIONS`.
+        n_grades: N, 3 to 8; 6 in the paper (Table 2).
 
     Raises:
-        ValueError: as `make_prompts`.
+        ValueError: an unknown sport or number of grades.
     """
     prompts = make_prompts(sport, n_grades, f"a {SLOT} video of", f"a {SLOT} music suitable for")
     return replace(

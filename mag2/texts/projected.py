@@ -16,18 +16,18 @@ __all__ = ["ProjectedTexts"]
 
 
 class ProjectedTexts(nn.Module):
-    """Text features (R, D) and a `TokenProjection` D -> d. ``forward()`` returns the projected texts (R, d).
+    """Text features (R, D) with a learned `TokenProjection` D -> d; a call without arguments returns (R, d).
 
-    All rows go through the projection together: its BatchNorms use one set of statistics for all of them.
+    All rows are projected together: the BatchNorms of the projection use one set of statistics for all of them.
 
     Args:
-        rows: (R, D) features, of which a float32 copy becomes the buffer `texts`; or a module that computes them at
-            every call (`mag2.texts.learned`), which becomes the submodule `live`.
+        rows: (R, D) features, of which a float32 copy becomes the buffer `texts`; or a `LiveTexts`, which computes them
+            at every call and becomes the submodule `live`.
         dim: d, the width of the model.
-        provenance: where the rows are from; by default that of the rows (`TextRows`).
+        provenance: origin of the rows; by default the one that they carry (`TextRows`).
 
     Raises:
-        ValueError: the rows are no tensor (R, D) with at least one row, or no finite numbers.
+        ValueError: the rows are no tensor (R, D) of finite numbers with at least one row.
     """
 
     def __init__(self, rows: Tensor | LiveTexts, dim: int, provenance: Provenance | None = None):
@@ -45,7 +45,7 @@ class ProjectedTexts(nn.Module):
         self.projection = TokenProjection(width, dim, Linear)
 
     def forward(self) -> Tensor:
-        """Project the texts."""
+        """Return the projected texts (R, d)."""
         rows = self.texts if self.live is None else self.live()
         assert rows is not None
         return self.projection(rows)
@@ -55,7 +55,7 @@ class ProjectedTexts(nn.Module):
 
     @property
     def kept(self) -> Tensor:
-        """The rows (R, D) of the buffer, which a module with `live` does not have."""
+        """The rows (R, D) of the buffer `texts`; a module with `live` has none."""
         assert self.texts is not None
         return self.texts
 
@@ -66,18 +66,18 @@ class ProjectedTexts(nn.Module):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The arguments of `from_config`, as JSON has them."""
+        """The arguments of `from_config`, as plain values for JSON."""
         return {"dim": self.projection.dim, "owned_texts": self.description}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ProjectedTexts":
-        """A module with texts of zeros, to load weights and texts into."""
+        """Build the module that `config` describes, with texts of zeros; load its state afterwards."""
         rows, provenance = cls.blank(config["owned_texts"])
         return cls(rows, config["dim"], provenance)
 
     @staticmethod
     def blank(config: Mapping[str, Any]) -> tuple[Tensor, Provenance]:
-        """Rows of zeros and the provenance of a `description`, to load a state into."""
+        """Return rows of zeros (R, D) and the provenance for a `description`; a state is loaded afterwards."""
         return torch.zeros(config["shape"]), Provenance.from_config(config)
 
 

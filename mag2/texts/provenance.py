@@ -1,4 +1,4 @@
-"""Where text features come from: their prompts, the encoder or file that made them, and the sport."""
+"""Provenance (origin) of text features: their prompts, the encoder or file that made them, and the sport."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,13 @@ __all__ = ["Provenance", "TextRows", "provenance_of"]
 
 @dataclass(frozen=True)
 class Provenance:
-    """The prompts of text features, row by row, the encoder or file that made the features, and the sport."""
+    """Origin of text features.
+
+    Attributes:
+        prompts: the prompt of each row; None where they are not known.
+        source: the encoder or file that made the features, in words.
+        sport: the sport; None where it is not known.
+    """
 
     prompts: tuple[str, ...] | None = None
     source: str = "given"
@@ -21,28 +27,29 @@ class Provenance:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Its parts, as JSON has them."""
+        """The attributes as plain values for JSON."""
         return {"source": self.source, "sport": self.sport, "prompts": self.prompts and list(self.prompts)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Provenance":
-        """The provenance of a `config`."""
+        """Build the provenance that `config` describes."""
         prompts = config.get("prompts")
         return cls(None if prompts is None else tuple(prompts), config.get("source", "given"), config.get("sport"))
 
 
 class TextRows(Tensor):
-    """Text features (R, D) that carry their provenance, so that ``ActionGraphGuidance(256, texts.visual)`` can save it.
+    """A tensor of text features (R, D) with an attribute `provenance`.
 
-    Copies (`clone`, `detach`) and moves to another device or dtype carry it too. Every other operation returns a plain
-    tensor: new values have another origin. Pickles hold a plain tensor.
+    By it ``ActionGraphGuidance(256, texts.visual)`` saves where its texts are from. Copies (`clone`, `detach`) and
+    moves to another device or dtype keep the attribute. Every other operation returns a plain tensor, because its
+    values have another origin. Pickles hold a plain tensor.
     """
 
     provenance: Provenance
 
     @classmethod
     def of(cls, rows: Tensor, provenance: Provenance) -> "TextRows":
-        """The rows, in the same memory, with a provenance."""
+        """Return rows (R, D), in the same memory, with a provenance."""
         marked = rows.as_subclass(cls)
         marked.provenance = provenance
         return marked
@@ -84,5 +91,5 @@ _IN_PLACE: frozenset[Any] = frozenset(
 
 
 def provenance_of(rows: Tensor) -> Provenance:
-    """The provenance of text rows; `Provenance()`, source "given", of a plain tensor."""
+    """Return the provenance of text rows (R, D); for a plain tensor an empty one, of source "given"."""
     return rows.provenance if isinstance(rows, TextRows) else Provenance()

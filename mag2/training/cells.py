@@ -26,9 +26,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a cell: its result, or the sentence that says why there is none.
+    """The outcome of a cell.
 
-    `fresh` is false where an earlier run trained it.
+    Attributes:
+        cell: the cell.
+        result: its result; None if it failed.
+        error: the reason of the failure, one sentence; None if there is a result.
+        fresh: False if an earlier run trained it.
     """
 
     cell: Cell

@@ -20,12 +20,12 @@ __all__ = ["Checkpoint"]
 
 
 class Checkpoint:
-    """What a training keeps on disk, `checkpoint.pt` and `metrics.jsonl` in `run.folder`; nothing without a folder.
+    """The files of a training, `checkpoint.pt` and `metrics.jsonl` in `run.folder`; none without a folder.
 
     Args:
-        run: how the training runs.
+        run: the settings of the training.
         identity: everything that the numbers depend on, as plain values. A checkpoint of another identity is refused.
-        marks: what every line of metrics says beside its numbers.
+        marks: further entries of every line of metrics.
     """
 
     def __init__(self, run: Run, identity: Mapping[str, Any], marks: Mapping[str, str]):
@@ -38,7 +38,7 @@ class Checkpoint:
     def resume(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler, history: History
     ) -> None:
-        """Load the checkpoint that is there, in place; metrics of epochs after it are removed.
+        """Load the checkpoint of the folder, in place; metrics of epochs after it are removed.
 
         Raises:
             ValueError: the checkpoint is of another training, damaged or foreign; one sentence with what to do.
@@ -59,7 +59,7 @@ class Checkpoint:
         write_atomically(lines, folder / "metrics.jsonl")
 
     def keep_best(self, model: nn.Module) -> None:
-        """Note the present weights as those of the best epoch."""
+        """Keep the present weights as those of the best epoch."""
         self.best = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
     def save(

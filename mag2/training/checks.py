@@ -26,9 +26,9 @@ def check_one_kind(datasets: Iterable[Dataset]) -> None:
 
 
 def rows_with_features(request: Request, datasets: Mapping[DatasetKey, Dataset]) -> tuple[Request, str | None]:
-    """The request without the rows that need features which no dataset here has, and the sentence that says so.
+    """Return the request without the rows whose features no dataset has, and a sentence about these rows.
 
-    Where no row would be left, the request is returned as it is.
+    If no row would be left, the request is returned unchanged.
     """
     there = {name for each in datasets.values() for name in each.train.widths}
     lacking = {key: row for key, row in request.rows.items() if not set(row.needs) <= there}
@@ -42,7 +42,7 @@ def rows_with_features(request: Request, datasets: Mapping[DatasetKey, Dataset])
 
 
 def check_models(request: Request, datasets: Mapping[DatasetKey, Dataset]) -> None:
-    """Build every model once: features or texts that it cannot take show now, and not after hours of other rows."""
+    """Build every model once, so that features or texts that do not fit raise an error before any training."""
     seen = set()
     for key, dataset in datasets.items():
         widths = dataset.train.widths

@@ -1,4 +1,4 @@
-"""What training expects of a model; a model that breaks it is refused with one sentence that names the part."""
+"""What training expects of a model; any other model is refused with one sentence that names the part."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,24 +15,25 @@ __all__ = ["ContractError", "ScoringModel", "branches_of", "check_model", "check
 class ScoringModel(Protocol):
     """What `fit`, `train`, `predict` and the tables expect of a model, which is a `torch.nn.Module`.
 
-    A model may have more, and these parts of it are used:
+    These optional attributes of a model are used too:
 
-    - `takes_vision_language` (bool, False): it is also called with ``vision_language=(B, T, D)``, the clips in the
-      space of a text encoder. Example: `mag2.alignment.SimilarityWeighted`.
+    - `takes_vision_language` (bool, False): True to be called also with ``vision_language=(B, T, D)``, features of the
+      clips in the space of a text encoder. Example: `mag2.alignment.SimilarityWeighted`.
     - `branches` (mapping of name to module): `train` fits each of them first. A branch is a scoring model too.
-    - `start_fusion()`: called when the branches are trained, before the model itself is; required with `branches`.
+    - `start_fusion()`: called after the branches are trained and before the model is; required with `branches`.
       Example: `mag2.baselines.PAMFN`.
-    - `min_clips`, `max_clips` (whole numbers), on any module inside: the fewest and the most clips that it takes. They
-      are looked up where whole videos are scored. Example: `mag2.baselines.QTD`.
-    - `lr_scale` (a number above 0), on any module inside: its parameters learn at this share of the recipe's rate.
-      Example: `mag2.texts.TrainableTextEncoder`.
+    - `min_clips`, `max_clips` (whole numbers), of any module inside: the smallest and the largest number of clips that
+      it accepts; used where whole videos are scored. Example: `mag2.baselines.QTD`.
+    - `lr_scale` (a number above 0), of any module inside: its parameters train at the recipe's learning rate times this
+      number. Example: `mag2.texts.TrainableTextEncoder`.
     """
 
     def forward(self, visual: Any, audio: Any, flow: Any, /) -> Mapping[str, Any]:
         """Score B videos.
 
         Args:
-            visual: (B, T, D) clip features; audio and flow likewise, or None where the dataset has none.
+            visual: (B, T, D) clip features.
+            audio, flow: (B, T, D) clip features, or None if the dataset has none.
 
         Returns:
             A mapping with "score", a tensor (B,) of scores in [0, 1] in the order of the batch; and any other entries
@@ -40,7 +41,7 @@ class ScoringModel(Protocol):
         """
 
     def loss(self, output: Any, label: Any, /) -> Mapping[str, Any]:
-        """The objective.
+        """Compute the training loss.
 
         Args:
             output: what `forward` returned, its floating-point tensors in float32.
@@ -52,15 +53,15 @@ class ScoringModel(Protocol):
 
 
 class ContractError(ValueError):
-    """A model that is not a `ScoringModel`: one sentence with the part, what it is, and what to give."""
+    """The error about a model that is no `ScoringModel`: one sentence with the part, what it is, and what to give."""
 
 
 def check_model(model: nn.Module) -> None:
-    """Check what can be seen without running the model.
+    """Check a model as far as possible without running it.
 
     Raises:
-        ContractError: `forward` or `loss` is missing or takes other arguments, an `lr_scale` is no share, or nothing
-            learns.
+        ContractError: `forward` or `loss` is missing or has other arguments, an `lr_scale` is no number above 0, or no
+            parameter is trainable.
     """
     inner = unwrapped(model)
     name = type(inner).__name__
@@ -85,7 +86,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_output(model: nn.Module, output: object, videos: int) -> None:
-    """Check what `forward` returned for so many videos.
+    """Check what `forward` returned for this number of videos.
 
     Raises:
         ContractError: it is no mapping, or has no "score" (B,).

@@ -30,14 +30,14 @@ __all__ = ["CrossValidation", "Fold", "Spread", "cross_validate"]
 
 @dataclass(frozen=True)
 class Spread:
-    """A measure over folds: `mean`, and `spread`, the sample standard deviation; nan where a fold has none."""
+    """Mean and spread (sample standard deviation) of a measure over folds; nan where it is undefined in a fold."""
 
     mean: float
     spread: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of the values of two folds or more."""
+        """Compute both from the values of two folds or more."""
         undefined = any(math.isnan(value) for value in values)
         return cls(math.nan, math.nan) if undefined else cls(fmean(values), stdev(values))
 
@@ -50,7 +50,8 @@ class Fold:
     """One fold.
 
     Attributes:
-        names: of its n test videos. prediction: (n,) their scores in the target's units, of the trained model.
+        names: of its n test videos.
+        prediction: (n,) the scores that the trained model gives them, in the target's units.
         history: of its training.
     """
 
@@ -74,7 +75,8 @@ class CrossValidation:
     """The folds of a cross-validation, each with its `Fold.result`.
 
     Attributes:
-        folds: in their order. simulated: whether the data were drawn.
+        folds: the folds in their order.
+        simulated: whether the data were drawn.
     """
 
     folds: list[Fold]
@@ -97,7 +99,7 @@ class CrossValidation:
 
     @property
     def predictions(self) -> dict[str, float]:
-        """For every video the score, in the target's units, of the model that was not trained on it."""
+        """The score of every video, in the target's units, by the model that was not trained on it."""
         return {
             name: score for fold in self.folds for name, score in zip(fold.names, fold.prediction.tolist(), strict=True)
         }
@@ -129,21 +131,22 @@ def cross_validate(
     validation: Validation | None = None,
     keep_model: bool = False,
 ) -> CrossValidation:
-    """Train and test one model a fold, on all videos of a dataset; its own split is not used.
+    """Train and test one model for each fold, on all videos of a dataset; the dataset's own split is not used.
 
-    Folds depend on the videos, the groups, `folds` and `fold_seed` alone, so two models of one dataset are compared on
-    the same folds. With `run.folder` each fold has a folder in it, and a cross-validation that was killed goes on.
+    The folds depend on the videos, the groups, `folds` and `fold_seed` alone, so that different models of one dataset
+    are compared on the same folds. With `run.folder` each fold has a folder in it, and a killed cross-validation is
+    resumed by the same call.
 
     Args:
-        build: makes a fresh model, without arguments: ``lambda: MLAVL(texts)``. It is called once a fold, each time
-            after `torch.manual_seed(run.seed)`.
-        dataset: its train, validation and test videos together are the N videos; `mag2.data.pooling.pooled` gives them
-            in their order, which is that of the arrays for `Dataset.from_arrays`.
-        recipe, run: as `mag2.training.train` takes them.
-        folds: how many.
-        groups: (N,) for each video what it belongs to (an athlete, a surgeon): no group is in train and test of one
-            fold. By default those of the dataset, if it has any.
-        fold_seed: of the order in which videos, or groups, are placed into folds.
+        build: a function without arguments that makes a new model: ``lambda: MLAVL(texts)``. It is called once for each
+            fold, each time after `torch.manual_seed(run.seed)`.
+        dataset: its train, validation and test videos together are the N videos, in the order of
+            `mag2.data.pooling.pooled`: for `Dataset.from_arrays` that of the arrays.
+        recipe, run: as in `mag2.training.train`.
+        folds: the number of folds; 5 by default (our choice).
+        groups: (N,) the group of each video (an athlete, a surgeon); all videos of a group are in one fold. By default
+            the groups of the dataset, if it has any.
+        fold_seed: seed of the order in which videos, or groups, are placed into folds.
         on_epoch: called after each epoch of each fold.
         branches, branch_epochs: of models with branches, as `mag2.training.train` takes them.
         validation: in each fold hold back a share of its training videos, to stop early or to keep the best epoch;
@@ -154,9 +157,9 @@ def cross_validate(
         The `CrossValidation`: ``.spearman`` and ``.mse`` with ``.mean`` and ``.spread``, ``.folds``, ``.predictions``.
 
     Raises:
-        DataError: folds that these videos do not make, or groups that are not one a video.
-        TypeError: `build` is no function without arguments, or returns no module or the same module twice; `dataset`,
-            `recipe` or `run` is something else.
+        DataError: a number of folds that the videos or groups do not allow, or not one group per video.
+        TypeError: `build` is no function without arguments, or does not return a new module; `dataset`, `recipe` or
+            `run` is of another type.
         ValueError: a validation that names videos, which are others in every fold; or as `mag2.training.train`.
     """
     _check_build(build)

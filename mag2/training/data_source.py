@@ -1,4 +1,4 @@
-"""Where a trained model's data came from, as plain values, and the same data again from these."""
+"""The origin of a trained model's data, as plain values, and the same data again from these."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -26,10 +26,12 @@ def open_source(source: Mapping[str, Any], target: str, folder: str | Path | Non
     """The dataset that `describe_source` described, for one target.
 
     Args:
-        folder: where its files lie now, if they have moved.
+        source: from `describe_source`.
+        target: a target of the dataset.
+        folder: the present folder of its files, if they have moved.
 
     Raises:
-        DataError: files that are not there, or a dataset or provider that this version does not know.
+        DataError: files that do not exist, or a dataset or provider that this version does not have.
     """
     values = dict(source)
     kind, extractors = values.pop("provider"), values.pop("extractors", {})

@@ -1,4 +1,4 @@
-"""Where a table's datasets come from: a folder of released files, or the simulator."""
+"""The origin of a table's datasets: a folder of released files, the library itself, or the simulator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,12 +70,16 @@ class DatasetProvider(Protocol):
 class FolderProvider:
     """A dataset in a folder of released files.
 
-    Features of another extractor than the released one lie beside them, in a folder of that name: `video_C3D`.
-    Audio and flow may be missing: what a row needs of them is checked before it is trained.
+    Features of another extractor than the released one are in a folder with its name, next to the released ones:
+    `video_C3D`. Audio and flow may be missing: before a row is trained, a check finds features that it lacks.
 
     Attributes:
-        label_folder, feature_folder: where labels and features lie apart. places: (modality, path) pairs, likewise.
-        crops: of modalities that differ in length, as `mag2.data.Performances` has it.
+        spec: the dataset.
+        folder: the folder of the files.
+        clips: length of every crop; None for the dataset's own.
+        label_folder, feature_folder: separate folders of labels and of features, if any.
+        places: pairs (modality, path) for features in other places.
+        crops: for modalities that differ in length, as in `mag2.data.Performances`.
     """
 
     spec: DatasetSpec

@@ -1,4 +1,4 @@
-"""How models are trained on the real programmes that need no download, unless the call says otherwise."""
+"""The default training of models on the real programmes that need no download."""
 
 from collections.abc import Iterable
 
@@ -18,16 +18,16 @@ _RECIPE = Recipe("adam", lr=1e-3, batch=SMALL_BATCH)
 
 
 def first_look_epochs(dataset: str, stages: int) -> int | None:
-    """The epochs of each stage on a dataset of real programmes, where no others are requested; None on others."""
+    """Return the default epochs of each stage on a dataset of real programmes; None for other datasets."""
     if dataset not in FIRST_LOOK:
         return None
     return EPOCHS if stages == 1 else EPOCHS_IN_STAGES
 
 
 def first_look_recipe(dataset: str, recipe: ModelRecipe) -> ModelRecipe:
-    """The recipe of a narrow model: the row's own, narrowed; for the datasets of real programmes one for all.
+    """Return the recipe of a narrow model: the row's own, narrowed; on real programmes one recipe for all models.
 
-    That one sets the narrow sizes alone, has the same rate in all stages, and scores crops.
+    That one sets only the narrow sizes, has the same learning rate in all stages, and scores crops.
     """
     if dataset not in FIRST_LOOK:
         return recipe.narrowed()
@@ -41,6 +41,6 @@ def first_look_recipe(dataset: str, recipe: ModelRecipe) -> ModelRecipe:
 
 
 def first_look_notes(datasets: Iterable[str]) -> list[str]:
-    """What a page of narrow models says of their recipe."""
+    """Return the remarks about the recipe on a page of narrow models."""
     known = [name for name in dict.fromkeys(datasets) if name in FIRST_LOOK]
     return [f"- Narrow models on {' and '.join(known)} are trained with Adam, learning rate 1e-3."] if known else []

@@ -1,4 +1,4 @@
-"""Train one model on one dataset: every epoch measured, every kill survived, every number repeatable."""
+"""Train one model on one dataset: every epoch is measured, a killed training resumes, and numbers are repeatable."""
 
 import contextlib
 import math
@@ -44,30 +44,34 @@ def fit(
     validation: Validation | None = None,
     keep_model: bool = False,
 ) -> History:
-    """Train `model` in place and measure it on the test set after every epoch.
+    """Train a model in place, and measure it on the test set after every epoch.
 
-    The randomness of an epoch (order, crops, dropout) depends on the seed and the number of the epoch alone, so a
-    training that was killed and started again in the same folder ends with the numbers that it would have had. On a CPU
-    they also depend on the number of threads (`torch.get_num_threads()`); the cells of a grid all have the same.
+    The random numbers of an epoch (order, crops, dropout) depend on the seed and the number of the epoch alone. So a
+    training that was killed and is started again in the same folder gives the same final numbers. On a CPU they also
+    depend on the number of threads (`torch.get_num_threads()`).
 
     Args:
         model: a `mag2.training.ScoringModel`; checked before training and on the first batch.
-        on_epoch: called after each epoch, for progress.
-        validation: hold back a share of the training videos, to stop early or to keep the best epoch by it.
-        keep_model: write the trained model into `run.folder`, for `mag2.load_trained` (`save_trained` says how a model
-            of your own class comes back).
+        dataset: trained on its split `train`, measured on its split `test`.
+        recipe: how the model is optimised.
+        run: epochs, seed, device, folder and so on.
+        on_epoch: called with the `Epoch` after each epoch.
+        validation: holds back some training videos, to stop early or to keep the best epoch.
+        keep_model: True writes the trained model into `run.folder`, for `mag2.load_trained` (see `save_trained` for
+            models of your own class).
 
     Returns:
-        The `History`, that of the epochs before a resume included.
+        The `History`, with the epochs before a resume.
 
     Raises:
-        TypeError: no `Recipe` or no `Run` in its place.
-        ContractError: the model is no `ScoringModel`; the sentence says which part.
-        ValueError: the folder holds a checkpoint of another training, or another one is at work in it, the model needs
-            features that the dataset does not have, whole videos are longer than it takes, no such device, too little
-            to train on, `keep_model` or `Run.record` without a folder, or too few videos for a validation.
+        TypeError: `recipe` is no `Recipe` or `run` no `Run`.
+        ContractError: the model is no `ScoringModel`; the sentence names the part.
+        ValueError: the folder has a checkpoint of another training, or another training runs in it; the model needs
+            features that the dataset does not have; whole videos have more clips than it accepts; no such device; too
+            few training videos; a rate of the recipe for parameters that the model does not have; `keep_model` or
+            `Run.record` without a folder; or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
-        DiskFullError: a file did not fit; make room, and the same call goes on.
+        DiskFullError: the disk is full; after files are deleted the same call resumes.
     """
     check_recipe(recipe)
     check_run(run)
@@ -217,9 +221,9 @@ def _losses(model: nn.Module, output: Mapping[str, Any], label: Tensor) -> Mappi
 
 
 def batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """The numbers 0 to n - 1 in random order, in batches of `size`; none of a single video.
+    """Yield the numbers 0 to n - 1 in random order, in batches of `size`.
 
-    BatchNorm cannot train on one video: a last batch of one joins the batch before it.
+    BatchNorm cannot train on one video: a last batch of one video is added to the batch before it.
     """
     order = torch.randperm(n, generator=generator)
     parts = list(order.split(size))

@@ -29,10 +29,10 @@ def run_grid(
     ray: str | None = None,
     gpus: float = 0,
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every cell, those that are finished already first.
+    """Train the cells of a table, and yield the outcome of each; finished cells come first.
 
-    A worker writes the result of its cell into the cell's folder, and it is read from there. A cell that fails is
-    reported and does not stop the others.
+    A worker writes the result of its cell into the cell's folder, and it is read from there. If a cell fails, its
+    outcome has the error, and the others continue.
 
     Args:
         work: can be imported by a fresh process where there are several workers.
@@ -40,11 +40,12 @@ def run_grid(
         workers: processes; with 1 everything runs in this one.
         threads: of each cell, however many workers there are: the numbers of a cell depend on them.
         on_tick: called in this process for every epoch trained anywhere.
-        ray: the address of a Ray cluster to train on instead (`mag2.training.ray_cluster`), whose machines see `out`
-            under the same path. gpus: graphics cards for each of its trainings.
+        ray: the address of a Ray cluster to train on instead (`mag2.training.ray_cluster`); all its machines have `out`
+            under the same path.
+        gpus: number of GPUs for each of its trainings.
 
     Raises:
-        ValueError: no such cluster, or one of its machines does not see the folder.
+        ValueError: no such cluster, or one of its machines has no access to the folder.
     """
     waiting = []
     for cell in cells:

@@ -1,4 +1,4 @@
-"""What a training measured: one epoch, and all of them."""
+"""The measures of a training: of one epoch, and of all epochs."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -11,12 +11,17 @@ __all__ = ["Epoch", "History"]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What was measured after an epoch, on the test set and in the target's own units.
+    """The measures after an epoch, on the test set.
 
     Attributes:
-        epoch: counted from 1. loss: mean over its batches. lr: learning rate of the epoch.
-        spearman, mse, rl2: see `mag2.metrics`. seconds: for training and measuring.
-        validation: the measure of a `Validation` on training videos that were held back; None without one.
+        epoch: number of the epoch, from 1.
+        loss: mean training loss over its batches.
+        lr: learning rate of the epoch.
+        spearman: Spearman's rank correlation (`mag2.metrics.spearman`).
+        mse: mean squared error in the target's units, squared (`mag2.metrics.mse`).
+        rl2: R-l2 in percent (`mag2.metrics.relative_l2`).
+        seconds: time for training and measuring.
+        validation: the measure of a `Validation` on the training videos that are held back; None without one.
     """
 
     epoch: int
@@ -30,7 +35,7 @@ class Epoch:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """Its values by name, for files; without those that were not measured."""
+        """The values by name, for files; without those that were not measured."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -39,10 +44,10 @@ class History:
     """All epochs of a training, and its results.
 
     Attributes:
-        epochs: in their order.
-        predictions: for each epoch the scores (n,) of the n test videos, in [0, 1]; None of epochs whose scores were
-            not kept, as those of a checkpoint of version 0.1.
-        chosen: the number of the epoch whose weights the model has at the end: that of `Validation`, else the last.
+        epochs: the epochs in their order.
+        predictions: for each epoch the scores (n,) of the n test videos, in [0, 1]; None for epochs whose scores were
+            not kept, as in a checkpoint of version 0.1.
+        chosen: number of the epoch whose weights the model has at the end: that of `Validation`, else the last.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -60,15 +65,15 @@ class History:
 
     @property
     def last(self) -> Epoch:
-        """The result: the last epoch, chosen before the test set was seen."""
+        """The result: the last epoch, a choice that does not use the test set."""
         return self.epochs[-1]
 
     @property
     def best_on_test(self) -> Epoch:
-        """The protocol of the released scripts: the epoch with the best Spearman on the test set itself."""
+        """The epoch with the best Spearman on the test set itself: the protocol of the released scripts."""
         return max(self.epochs, key=lambda epoch: -math.inf if math.isnan(epoch.spearman) else epoch.spearman)
 
     @property
     def best_mse_on_test(self) -> Epoch:
-        """The epoch with the least MSE on the test set: MLAVL's script reports it apart from the best Spearman."""
+        """The epoch with the smallest MSE on the test set; MLAVL's script reports it besides the best Spearman."""
         return min(self.epochs, key=lambda epoch: math.inf if math.isnan(epoch.mse) else epoch.mse)

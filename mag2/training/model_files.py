@@ -1,7 +1,7 @@
-"""How a model of any make is described by plain values, and built again: its base, its plug-in, its edge weights.
+"""The description of any model by plain values, and its construction from them: base, plug-in, edge weights.
 
-A model is at most three layers: a base of a registered kind or of a class of one's own, guides attached to it, and
-`SimilarityWeighted` around both. Each is described apart, so that any of them loads without the others' help.
+A model has up to three layers: a base of a registered class or of your own class, guides attached to it, and
+`SimilarityWeighted` around both. Each layer is described separately, so that each can be loaded without the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The options of a table's command, and where its results go."""
+"""The options of a table's command, and the folder of its results."""
 
 import argparse
 import os
@@ -21,8 +21,10 @@ __all__ = ["chosen_out", "default_out", "make_parser", "model_size"]
 
 
 def make_parser(table: Table) -> argparse.ArgumentParser:
-    """The options of a table's command."""
-    parser = _Parser(description=f"{table.title}. Without --data it trains on simulated data and says so everywhere.")
+    """Return the parser of the options of a table's command."""
+    parser = _Parser(
+        description=f"{table.title}. Without --data the data are simulated, and all results are marked so."
+    )
     rows = ", ".join(f"{row.heading.key} ({row.heading.name})" for row in table.rows)
     usual = {**table.targets, **(table.simulated or {})}
     default = ", ".join(f"{name} {' '.join(targets)}" for name, targets in usual.items())
@@ -31,43 +33,53 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "--data",
         nargs="+",
         metavar="FOLDER",
-        help=f"folders of released files, DATASET=FOLDER each; without a name it is {next(iter(table.targets))}'s",
+        help=f"folders of released files, DATASET=FOLDER each; a folder alone is that of {next(iter(table.targets))}",
     )
     add(
         "--datasets",
         nargs="+",
         metavar="DATASET",
-        help=f"of {' '.join(DATASETS)}; by default those of --data, or {' '.join(table.simulated or table.targets)}, "
-        "simulated; ISU has real programmes and scores, their words as features",
+        help=f"any of {' '.join(DATASETS)}; by default those of --data, or {' '.join(table.simulated or table.targets)}"
+        ", simulated; ISU has real programmes and scores, with text features of the elements",
     )
-    add("--labels", type=given_path, metavar="FOLDER", help="with the real train.txt and test.txt of a simulated Fis-V")
+    add(
+        "--labels",
+        type=given_path,
+        metavar="FOLDER",
+        help="folder of the real train.txt and test.txt for a simulated Fis-V",
+    )
     add(
         "--label-folder",
         nargs="+",
         metavar="FOLDER",
-        help="where label files of --data lie apart from the features, DATASET=FOLDER each",
+        help="folders of label files, if they are not in the folders of --data; DATASET=FOLDER each",
     )
     add(
         "--feature-folder",
         nargs="+",
         metavar="FOLDER",
-        help="where features of --data lie apart from the labels, DATASET=FOLDER each, or DATASET.MODALITY=PATH for "
-        "those of one modality (visual, audio, flow, vision_language)",
+        help="folders of features, if they are not in the folders of --data; DATASET=FOLDER each, or "
+        "DATASET.MODALITY=PATH for one modality (visual, audio, flow, vision_language)",
     )
     add(
         "--crops",
         choices=CROPS,
         default="shortest",
-        help="where audio and video of --data differ in length: both end with the shorter one (the default), or crops "
-        "begin as in the released FS1000 loader",
+        help="for audio and video of different length in --data: shortest cuts both to the shorter one (the default), "
+        "released crops as MLAVL's loader of FS1000 does",
     )
-    add("--targets", nargs="+", metavar="TARGET", help=f"by default {default}, and all of other datasets")
+    add(
+        "--targets",
+        nargs="+",
+        metavar="TARGET",
+        help=f"targets to train; by default {default}, and all targets of other datasets",
+    )
     chosen = "all by default" if table.usual_rows is None else f"{', '.join(table.usual_rows)} by default; there are"
     add("--rows", nargs="+", metavar="ROW", default=table.usual_rows, help=f"rows of the table, {chosen}: {rows}")
     add(
         "--controls",
         action="store_true",
-        help="train every row with a graph again with its texts zeroed, random, permuted, centred, and without edges",
+        help="train every row with a graph again, with zero, random, permuted and centred texts, and without edges",
     )
     add(
         "--weighted",
@@ -75,8 +87,8 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         const=80,
         type=whole_number(1, 100),
         metavar="PERCENT",
-        help="train every row with a graph again with its edges weighted by the dataset's vision_language features, "
-        "which --texts must fit; simulated ones name PERCENT of the actions (80)",
+        help="train every row with a graph again, with edges weighted by the dataset's vision_language features, which "
+        "need --texts of the same encoder; simulated features name PERCENT of the actions (80)",
     )
     add(
         "--texts",
@@ -88,61 +100,73 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     seeds = " ".join(map(str, table.seeds))
     usual_seeds = "0" if seeds == "0" else f"{seeds} without --data and --datasets, else 0"
-    add("--seeds", nargs="+", type=whole_number(0), metavar="SEED", help=f"one training for each ({usual_seeds})")
+    add(
+        "--seeds",
+        nargs="+",
+        type=whole_number(0),
+        metavar="SEED",
+        help=f"seeds of the trainings, one training for each ({usual_seeds})",
+    )
     add(
         "--epochs",
         type=whole_number(1),
-        help=f"for every model, stage and target; the recipes' by default, {SIMULATED_EPOCHS} on simulated data",
+        help="epochs of every model, stage and target; by default those of the recipes, "
+        f"{SIMULATED_EPOCHS} on simulated data",
     )
-    add("--clips", type=whole_number(1), help="length of a crop; the dataset's own, fewer on simulated data")
+    add(
+        "--clips",
+        type=whole_number(1),
+        help="length of a crop in clips; by default the dataset's own, less on simulated data",
+    )
     add(
         "--evaluation",
         choices=tuple(EVALUATIONS),
-        help="what is scored: the middle crop of a video, or whole videos one at a time; as the script of each row's "
-        "model by default (python -m mag2.training.recipes)",
+        help="score the centre crop of a video (crops), or whole videos one at a time (whole); by default as the "
+        "script of each row's model does (python -m mag2.training.recipes)",
     )
     add(
         "--start",
         choices=STARTS,
         default="residual",
-        help="how the guides of +MAG2 enter the models of the field: features + guide (the default), the same starting "
-        "at the features, or the guide alone; MLAVL's own do as its row says",
+        help="how the output of the guides of +MAG2 enters the models of the field: residual adds it to the features "
+        "(the default), identity adds it through a map that starts at zero, replace uses it alone; MLAVL's rows have "
+        "their own setting",
     )
     add(
         "--size",
         choices=("paper", "small"),
-        help="models as wide as in their papers, or narrow; small on simulated data",
+        help="models of the width of their papers, or narrow ones; by default small on simulated data, else paper",
     )
     add(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
-        help="where to train (a GPU where there is one)",
+        help="device to train on; by default a GPU if there is one",
     )
     add(
         "--workers",
         type=whole_number(1),
         default=_default_workers(),
-        help="trainings at a time, in processes of their own (one a core, or 1 on a GPU)",
+        help="number of trainings that run at the same time, each in a process (the number of cores, or 1 on a GPU)",
     )
     add(
         "--threads",
         type=whole_number(1),
         default=THREADS,
-        help=f"threads of each training ({THREADS}); another number gives slightly other numbers",
+        help=f"threads of each training ({THREADS}); another number changes the results slightly",
     )
     add("--ray", metavar="ADDRESS", help="train on a Ray cluster: local, auto, or ray://host:port")
-    add("--out", type=given_path, help="folder for results and checkpoints; a run that was stopped goes on from it")
+    add("--out", type=given_path, help="folder for results and checkpoints; the same command continues a stopped run")
     add(
         "--record",
         nargs="+",
         type=whole_number(1),
         default=[],
         metavar="EPOCH",
-        help="keep the decoded grades of the test videos after these epochs, for the figures of an early stage",
+        help="save the decoded grades of the test videos after these epochs, for the figures of an early stage",
     )
     add("--bf16", action="store_true", help="bfloat16 autocast")
-    add("--compile", action="store_true", help="run the models through torch.compile; on a CPU that is slower")
-    add("--keep-weights", action="store_true", help="keep every checkpoint.pt, the optimizer's state included")
+    add("--compile", action="store_true", help="run the models through torch.compile; slower on a CPU")
+    add("--keep-weights", action="store_true", help="keep every checkpoint.pt, with the state of the optimizer")
     add("--no-weights", action="store_true", help="do not keep the trained models (model.safetensors)")
     return parser
 
@@ -152,17 +176,17 @@ def _default_workers() -> int:
 
 
 def default_out(name: str, real: bool) -> Path:
-    """The folder of a table's results unless another is given."""
+    """Return the default folder of a table's results."""
     return Path("runs") / (name if real else f"{name}-simulated")
 
 
 def model_size(options: argparse.Namespace) -> str:
-    """ "paper" or "small": the requested size, or the one that suits the data."""
+    """Return the size of models: the requested one, else "paper" for real and "small" for simulated data."""
     return options.size or ("paper" if options.data else "small")
 
 
 def chosen_out(table: Table, options: argparse.Namespace) -> Path:
-    """The requested folder, or the table's own."""
+    """Return the requested folder of results, or the table's own."""
     if options.datasets and not options.data and all(DATASETS[name].shipped for name in options.datasets):
         return options.out or default_out(f"{table.name}-{'-'.join(options.datasets).lower()}", real=True)
     # Simulated data with vision_language features are other data: other results.

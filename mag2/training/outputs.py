@@ -26,7 +26,7 @@ def outputs(
     Entries that have no row for each video, or that are no floating-point tensors, are passed over.
 
     Args:
-        chosen: says of the name of an entry whether it is kept.
+        chosen: whether an entry is returned, from its name.
     """
     was_training = model.training
     model.eval()

@@ -27,18 +27,27 @@ def predict(
     clips: int | None = None,
     evaluation: str = "crops",
 ) -> Tensor:
-    """Scores (n,) in [0, 1], in evaluation mode, of every performance or of those of `videos`.
+    """Score performances with a model, in evaluation mode.
 
     Args:
-        evaluation: "crops": from the centre crop of every performance, padded with zeros where it is shorter. "whole":
-            from every performance as it is, from its first to its last clip, alone in its batch: nothing is padded, and
-            no score depends on another video. Modalities of different length end with the shortest.
-        batch, clips: videos a batch, and length of a crop, for "crops"; by default the split's own length.
-        videos: (n,) their numbers in the split.
+        model: a `mag2.training.ScoringModel`; it is in its own mode again afterwards.
+        performances: a split of a dataset.
+        device: the device that the model is on.
+        precision: "float32", or "bfloat16" for autocast.
+        batch: number of videos in a batch, for "crops".
+        videos: (n,) numbers of the videos to score; all by default.
+        clips: length of a crop, for "crops"; by default the split's own.
+        evaluation: "crops" scores the centre crop of every performance, padded with zeros where it is shorter. "whole"
+            scores every performance from its first to its last clip, alone in its batch, so that no score depends on
+            another video; modalities of different length end with the shortest.
+
+    Returns:
+        The scores (n,) that the model gives, in [0, 1], float32 on the CPU.
 
     Raises:
         ContractError: the model returned no "score" (B,); checked on the first batch.
-        ValueError: as `call_model` and `check_whole`.
+        ValueError: an unknown evaluation; the model needs vision_language features that the split does not have; or,
+            for "whole", a performance has more clips than the model accepts.
     """
     if evaluation not in EVALUATIONS:
         raise ValueError(f"unknown evaluation {evaluation!r}; there are {', '.join(EVALUATIONS)}")
@@ -62,9 +71,9 @@ def predict(
 
 
 def whole_videos(model: nn.Module, performances: Performances, videos: Tensor | None = None) -> Iterator[Batch]:
-    """Every performance, or those of `videos`, as a batch of its own, of all its clips.
+    """Yield every performance, or those of `videos`, as a batch of one video with all its clips.
 
-    A video of fewer clips than the model needs (`min_clips`) gets zeros after its end, up to as many.
+    A video with fewer clips than the model needs (`min_clips`) is padded with zeros to that number.
     """
     fewest, _ = check_whole(model, performances)
     for video in range(len(performances)) if videos is None else videos.tolist():
@@ -72,10 +81,12 @@ def whole_videos(model: nn.Module, performances: Performances, videos: Tensor | 
 
 
 def check_whole(model: nn.Module, performances: Performances) -> tuple[int, int | None]:
-    """The fewest and the most clips that a model takes: `min_clips` and `max_clips` of any module in it, 1 and None.
+    """Return the smallest and the largest number of clips that a model accepts; 1 and None by default.
+
+    They are `min_clips` and `max_clips` of any module in it.
 
     Raises:
-        ValueError: a performance has more.
+        ValueError: a performance has more clips.
     """
     parts = list(model.modules())
     fewest = max([1, *(n for part in parts if (n := getattr(part, "min_clips", None)) is not None)])
@@ -112,7 +123,19 @@ def call_model(model: nn.Module, batch: Batch) -> Any:
 
 
 def measure(prediction: Tensor, performances: Performances, videos: Tensor | None = None) -> dict[str, float]:
-    """Spearman, MSE in the target's units, and R-l2 of predictions in [0, 1], of all performances or of `videos`."""
+    """Compute "spearman", "mse" (in the target's units, squared) and "rl2" (in percent) of predictions.
+
+    Args:
+        prediction: (n,) scores in [0, 1].
+        performances: a split of a dataset, with the labels.
+        videos: (n,) numbers of the videos that were scored; all by default.
+
+    Returns:
+        The measures by name; "rl2" is nan where all labels are equal.
+
+    Raises:
+        ValueError: not one prediction per video, or fewer than two videos.
+    """
     label: Any = (performances.label if videos is None else performances.label[videos]).double().numpy()
     scores: Any = prediction.double().numpy()
     return {

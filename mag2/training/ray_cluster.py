@@ -30,8 +30,8 @@ def run_on_ray(
 ) -> Ended:
     """Yield (cell, what `job(cell, tick)` returned), as they end.
 
-    A job whose process or machine is lost is run again elsewhere. Before the first one, every machine is asked whether
-    it sees the folder of results.
+    A job whose process or machine is lost is run again elsewhere. Before the first job a check runs on every machine:
+    it must have access to the folder of results.
 
     Args:
         job: every machine can import it by the names that it has here.
@@ -40,11 +40,11 @@ def run_on_ray(
         out: the folder of results, an absolute path.
         on_tick: called here for every tick of a job anywhere; again for what is run again.
         cores: for each job.
-        gpus: graphics cards for each job, 0.5 for two jobs on one.
+        gpus: number of GPUs for each job; 0.5 for two jobs on one GPU.
 
     Raises:
-        ValueError: Ray is not installed, there is no cluster at the address, no machine has so many cores or cards, or
-            one does not see the folder.
+        ValueError: Ray is not installed, there is no cluster at the address, no machine has that many cores or GPUs, or
+            a machine has no access to the folder.
     """
     ray = _connected(address)
     try:

@@ -32,20 +32,30 @@ UNITS = ("epoch", "iteration")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is optimised. `mag2.training.recipes` has those of the models of the tables.
+    """How one model is optimised. `mag2.training.recipes` has the recipes of the models of the tables.
+
+    The defaults are those of MLAVL (released code), with a learning rate of 1e-3.
 
     Attributes:
-        optimizer: "adam", "adamw" or "sgd". lr, weight_decay, momentum: its settings.
-        batch: videos a step.
-        schedule: "cosine" to `final` times the rate over all epochs, "step" (times `gamma` every `step`), or
-            "constant".
-        grad_clip: largest norm of the gradient over all parameters together, None for no limit.
+        optimizer: "adam", "adamw" or "sgd".
+        lr: learning rate.
+        weight_decay: weight decay of the optimizer.
+        momentum: of "sgd".
+        batch: number of videos in a batch.
+        schedule: "cosine": from `lr` to `final` times `lr` over all epochs; "step": times `gamma` every `step` epochs
+            or batches; or "constant".
+        final, step, gamma: of the schedule.
+        grad_clip: largest norm of the gradient of all parameters together; None for no limit.
         floor: the rate at which the cosine ends, the same for all parameters; None for `final` times each rate.
-        step_unit: what `step` counts, "epoch" or "iteration" (batches). By iterations the rate falls *with* batch
-            number `step`, not after it: the released script steps its schedule before its optimizer.
-        rates: (beginning of parameter names, share of the rate) pairs; of several that fit the first one holds. Names
-            are those of the model itself, inside whatever wraps it.
-        clips: length of a training crop, and of a crop in evaluation; None for the dataset's own.
+        step_unit: what `step` counts: "epoch" or "iteration" (batches). With "iteration" batch number `step` is the
+            first with the smaller rate, because the released script (of QTD) steps its schedule before its optimizer.
+        rates: pairs of a prefix of parameter names and a factor of their learning rate; the first prefix that fits is
+            used. Names are those of the model without its wrappers.
+        clips: T, the length of crops in training and evaluation; None for the dataset's own.
+
+    Raises:
+        ValueError: an unknown optimizer, schedule or step_unit; or an lr, batch, step, clips or factor in `rates` that
+            is not above 0.
     """
 
     optimizer: str = "adam"
@@ -82,21 +92,20 @@ class Recipe:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings as plain values that a checkpoint keeps, to be recognised by.
+        """The settings as plain values, by which a checkpoint is compared with a recipe.
 
-        Settings that came after version 0.1 are left out where they have their default, which is what 0.1 did.
+        Settings that were added after version 0.1 are left out where they have their default.
         """
         defaults = {field.name: field.default for field in fields(self)}
         return {key: value for key, value in asdict(self).items() if key not in LATER or value != defaults[key]}
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer over the parameters that learn.
+        """Return the optimizer over the trainable parameters of a model.
 
-        Parameters whose names begin as in `rates` learn at that share of the rate; so does a module with an `lr_scale`:
-        a pretrained text tower inside a new model.
+        Learning rates are multiplied by the factors in `rates`, and by the `lr_scale` of modules that have one.
 
         Raises:
-            ValueError: no parameter begins with a name in `rates`.
+            ValueError: no parameter name begins with a prefix in `rates`.
         """
         groups = self._groups(model)
         # Fused: one pass over all parameters. A loop over hundreds of small ones took a tenth of a small model's step.
@@ -106,7 +115,7 @@ class Recipe:
         return kind(groups, self.lr, weight_decay=self.weight_decay, fused=True)
 
     def make_schedule(self, optimizer: torch.optim.Optimizer, epochs: int) -> LRScheduler:
-        """The schedule, to be stepped after every epoch or, where `by_iteration`, after every batch."""
+        """Return the schedule; it is stepped after every epoch or, with `by_iteration`, after every batch."""
         if self.schedule == "cosine":
             return self._cosine(optimizer, epochs)
         if self.by_iteration:
@@ -172,7 +181,7 @@ SGN_RECIPE = Recipe("adamw", lr=5e-4, batch=32, grad_clip=2.0)
 
 
 def published_epochs(dataset: str, target: str) -> int:
-    """MLAVL's epochs for a target; for targets that its paper does not list, its largest number of epochs."""
+    """Return MLAVL's number of epochs for a target; for targets that its paper does not list, its largest one."""
     known = recipes()
     if (dataset, target) in known:
         return known[dataset, target].epochs
@@ -180,6 +189,6 @@ def published_epochs(dataset: str, target: str) -> int:
 
 
 def check_recipe(recipe: object) -> None:
-    """Raise TypeError where something else stands in the place of a `Recipe`."""
+    """Raise TypeError if this is no `Recipe`."""
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe is a {type(recipe).__name__}: give Recipe(...), then the run")

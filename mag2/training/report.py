@@ -291,7 +291,7 @@ def averages_of(values: Sequence[Mapping[int, float]], metric: str) -> dict[int,
 
 
 def mean_and_spread(by_seed: Mapping[int, float], n_seeds: int, digits: int) -> tuple[float | None, str]:
-    """The mean, None without any, and it with the spread in words; with the number of seeds where some are missing."""
+    """Return the mean (None without values), and mean and spread in words, with the number of seeds if some lack."""
     measured = [value for value in by_seed.values() if not math.isnan(value)]
     if not measured:
         return None, "nan" if by_seed else ""

@@ -1,4 +1,4 @@
-"""What a call of a table's command requests, as far as its workers need to know it."""
+"""What a call of a table's command requests, for its workers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,15 +30,18 @@ class DatasetKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """The rows and targets to train, and what they are trained on.
+    """The rows and targets to train, with their data and settings.
 
     Attributes:
-        rows: by key. targets: in the order of the page.
-        providers: where each dataset comes from. encoders: the text encoder of each dataset.
-        small: whether models are narrow, for a first look on a few cores.
-        epochs: for every model and stage; None for those of the recipes. clips: of every crop, likewise.
-        evaluation: of every row, of `mag2.training.run.EVALUATIONS`; None for those of the recipes.
-        start: how the guides of "+MAG2" enter.
+        rows: the rows by key.
+        targets: in the order of the page.
+        providers: the origin of each dataset.
+        encoders: the text encoder of each dataset.
+        small: whether models are narrow, for a first trial on a few cores.
+        epochs: of every model and stage; None for those of the recipes.
+        clips: length of every crop; None for that of the recipes.
+        evaluation: of every row, a key of `mag2.training.run.EVALUATIONS`; None for those of the recipes.
+        start: how the output of the guides of "+MAG2" enters the models.
     """
 
     rows: Mapping[str, Row]

@@ -1,4 +1,4 @@
-"""How a training runs, apart from what is trained."""
+"""The settings of a training that do not belong to the model: epochs, seed, device, folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,26 @@ EVALUATIONS = {"crops": "the middle crop of a video", "whole": "whole videos, on
 
 @dataclass(frozen=True)
 class Run:
-    """How a training runs, apart from what is trained.
+    """The settings of a training that do not belong to the model.
 
-    Only `epochs`, `seed`, `precision` and `evaluation` change the numbers.
+    Of these only `epochs`, `seed`, `precision` and `evaluation` change the numbers.
 
     Attributes:
-        epochs: how many. seed: of dropout, order and crops; the caller draws the model's initial weights.
+        epochs: the number of epochs.
+        seed: seed of dropout, order and crops. The initial weights of the model are drawn before, by the caller.
         device: "cpu", "cuda", "cuda:1", ...
         precision: "float32", or "bfloat16" for autocast.
-        compile: run the model through `torch.compile`.
+        compile: True runs the model through `torch.compile`.
         folder: for the checkpoint and `metrics.jsonl`; with None nothing is written.
-        evaluation: what is scored after every epoch: "crops", the middle crop of every test video, or "whole", every
+        evaluation: what is scored after every epoch: "crops", the centre crop of every test video; or "whole", every
             test video from its first to its last clip, alone in its batch.
-        checkpoint_seconds: at most one checkpoint in so many seconds (0: one every epoch).
-        record: the numbers of the epochs after which the decoded grades of the test videos are kept, in the folder
+        checkpoint_seconds: smallest time between two checkpoints in seconds; 0 for one after every epoch.
+        record: numbers of the epochs after which the decoded grades of the test videos are saved, in the folder
             `recorded`, for the figures of an early stage (`mag2.figures`).
+
+    Raises:
+        ValueError: epochs or seed is no whole number, fewer than 1 epoch, an unknown precision or evaluation, or an
+            epoch in `record` that does not exist.
     """
 
     epochs: int
@@ -63,12 +68,12 @@ class Run:
             raise ValueError(f"unknown evaluation {self.evaluation!r}; there are {', '.join(EVALUATIONS)}")
 
     def scoring(self, clips: int | None) -> dict[str, Any]:
-        """What `predict` gets, to score videos as this run does, with the crops of a recipe."""
+        """Return the options of `predict` for scoring as this run does; `clips` is the crop length of a recipe."""
         return {"device": self.device, "precision": self.precision, "clips": clips, "evaluation": self.evaluation}
 
 
 def check_run(run: object) -> None:
-    """Raise TypeError where something else stands in the place of a `Run`."""
+    """Raise TypeError if this is no `Run`."""
     if not isinstance(run, Run):
         hint = f"Run(epochs={run})" if isinstance(run, int) and not isinstance(run, bool) else "Run(epochs=...)"
         raise TypeError(f"run is a {type(run).__name__}: give {hint}")

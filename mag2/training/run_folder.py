@@ -1,4 +1,4 @@
-"""The folder of a run, read for looking at it: its trainings, their epochs, settings and names."""
+"""Read the folder of a run: its trainings, their epochs, settings and names."""
 
 import csv
 import json
@@ -25,11 +25,14 @@ class Training:
     """One training: a row, a target and a seed.
 
     Attributes:
-        folder: of its files. heading: the names of its row; without a table the name of its model.
-        target: dataset and target. seed: of the training; None where nothing says it.
-        data: what it was measured on, in words. simulated: whether any of that was drawn.
-        result: what `result.json` holds; of a training without a table what its epochs say.
-        metrics: for each epoch its measures.
+        folder: of its files.
+        heading: the names of its row; without a table the name of its model.
+        target: dataset and target.
+        seed: of the training; None where it is not recorded.
+        data: the data that it was measured on, in words.
+        simulated: whether any of these data were drawn.
+        result: the content of `result.json`; without a table the measures of its epochs.
+        metrics: the measures of each epoch.
     """
 
     folder: Path
@@ -54,7 +57,7 @@ class Training:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What `trained.json` says; empty where there is none."""
+        """The content of `trained.json`; empty without that file."""
         path = self.folder / "trained.json"
         return read_json(path) if path.is_file() else {}
 
@@ -64,11 +67,15 @@ class RunFolder:
     """A folder of results: of a table, or of one training.
 
     Attributes:
-        path: the folder. title: of the table, or of the training. grid: whether it is a table's.
-        headings: of the rows that have results, in the table's order. trainings: all that are finished.
-        settings: what all results share. runs: the calls that made them (`mag2.training.run_manifest`).
+        path: the folder.
+        title: of the table, or of the training.
+        grid: whether it is the folder of a table.
+        headings: of the rows that have results, in the table's order.
+        trainings: all finished trainings.
+        settings: the settings that all results share.
+        runs: the calls that made the results (`mag2.training.run_manifest`).
         metrics: the measures that the table shows.
-        published_known: whether the folder says what the paper prints.
+        published_known: whether the folder has the numbers of the paper.
     """
 
     path: Path

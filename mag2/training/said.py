@@ -21,9 +21,9 @@ class _Kept(logging.Handler):
 
 @contextmanager
 def log_on_stderr(name: str = "mag2") -> Iterator[None]:
-    """Show what a package logged in the block: which files were read, and how.
+    """Show the log lines of a package from inside the block: which files were read, and how.
 
-    Where the block raises nothing is shown: the error is one sentence, and names the file itself.
+    If the block raises an error, they are not shown, because the error names the file.
     """
     logger, handler = logging.getLogger(name), _Kept()
     level = logger.level

@@ -1,4 +1,4 @@
-"""Whether the machines of a cluster see one folder: a mark that this process writes there, and that others look for."""
+"""Check that the machines of a cluster share a folder: this process writes a mark there, and the others search it."""
 
 import contextlib
 import secrets
@@ -32,7 +32,7 @@ def marked(folder: Path) -> Iterator[Path]:
 
 
 def unseen(mark: Path) -> str | None:
-    """What is wrong where this machine does not see the mark, in one sentence; None where it does."""
+    """Return one sentence about the fault if this machine does not find the mark; None if it does."""
     if mark.is_file():
         return None
     return (

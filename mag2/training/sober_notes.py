@@ -1,4 +1,4 @@
-"""What a page says of its rows beside sober baselines: ridge regression, and the plain row of a guided one."""
+"""Remarks of a page that compare its rows with simple baselines: ridge regression, and the same model without guide."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
@@ -20,7 +20,7 @@ _PLUGGED = {"+MAG2": "", "+Texts+MAG2": "+Texts"}  # variant -> the variant with
 
 
 def ridge_notes(rows: Mapping[str, Row], datasets: Sequence[Dataset], outcomes: Sequence[Outcome]) -> list[str]:
-    """What ridge regression on mean features reaches, on the features that each row has, and which rows do not."""
+    """Return remarks on the result of ridge regression on mean features, and on the rows that are below it."""
     notes = []
     for dataset in datasets:
         target = Target(dataset.name, dataset.target)
@@ -41,7 +41,7 @@ def ridge_notes(rows: Mapping[str, Row], datasets: Sequence[Dataset], outcomes: 
 
 
 def guided_notes(rows: Mapping[str, Row], targets: Sequence[Target], outcomes: Sequence[Outcome]) -> list[str]:
-    """Which rows with a guide lie below the same model without it by more than the spread over seeds."""
+    """Return remarks on rows with a guide that are worse than without it by more than the spread over seeds."""
     by_name = {(row.heading.method, row.heading.variant): key for key, row in rows.items()}
     below, compared = [], 0
     for (method, variant), key in by_name.items():

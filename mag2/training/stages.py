@@ -17,10 +17,9 @@ __all__ = ["stages", "train"]
 
 
 def stages(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules to train, in turn, the model itself last, under the name "".
+    """Yield the modules to train with their names: the branches, then the model itself, under the name "".
 
-    A model with `branches` has these trained first; its `start_fusion()` is called before its own turn
-    (`mag2.training.contract.ScoringModel`).
+    After the branches `start_fusion()` of the model is called (`mag2.training.contract.ScoringModel`).
     """
     branches = branches_of(model)
     yield from branches.items()
@@ -41,17 +40,25 @@ def train(
     validation: Validation | None = None,
     keep_model: bool = False,
 ) -> History:
-    """`fit` every stage; the history of the last stage, the model itself, is returned.
+    """Train a model in all its stages: first its `branches`, if it has any, then the model itself.
 
-    Each earlier stage has its checkpoint in a folder of its name inside `run.folder`. `validation` holds in every
-    stage; `keep_model` writes the whole model, after its last stage.
+    Each stage is one call of `mag2.training.fit`; a model without branches has one stage. Each branch has its
+    checkpoint in a folder of its name inside `run.folder`.
 
     Args:
-        recipe: of the model, and of its branches unless `branches` is given. run: with the epochs of the model.
-        branches: the recipe of the branches. branch_epochs: their epochs; by default those of `run`.
+        model, dataset, on_epoch, validation: as in `fit`, for every stage.
+        recipe: of the model, and of its branches unless `branches` is given.
+        run: with the epochs of the model.
+        branches: the recipe of the branches.
+        branch_epochs: the epochs of each branch; by default those of `run`.
+        keep_model: as in `fit`; the whole model is written after its last stage.
+
+    Returns:
+        The `History` of the last stage.
 
     Raises:
-        ValueError: `branches` or `branch_epochs` for a model without branches; or as `fit`.
+        TypeError, ContractError, ValueError, FloatingPointError, DiskFullError: as `fit`.
+        ValueError: also `branches` or `branch_epochs` for a model without branches.
     """
     if not branches_of(model) and (branches is not None or branch_epochs is not None):
         given = "branch_epochs" if branches is None else "branches"

@@ -1,4 +1,4 @@
-"""A training step as a recipe has it: gradient, clipping, optimizer and, where it goes by batches, schedule."""
+"""A training step of a recipe: gradient, clipping, optimizer and, if it is stepped by batches, schedule."""
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,6 @@ class Steps:
             self.schedule.step()
 
     def end_epoch(self) -> None:
-        """Move a schedule that goes by epochs."""
+        """Step the schedule, if it is stepped by epochs."""
         if not self.recipe.by_iteration:
             self.schedule.step()

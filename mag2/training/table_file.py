@@ -39,7 +39,7 @@ def write_table(table: Table, headings: Sequence[Heading], out: Path) -> None:
 
 
 def read_table(out: Path) -> TableFile | None:
-    """What the file of a folder says; None where an earlier version wrote the folder.
+    """Read the file of a folder; None where an earlier version wrote the folder.
 
     Raises:
         ValueError: it is damaged.

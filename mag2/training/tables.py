@@ -1,4 +1,4 @@
-"""What a table states: its rows, the targets that they are trained on, and what the paper prints for them."""
+"""A table: its rows, the targets that they are trained on, and the numbers of the paper for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,14 @@ METRICS = {"sp": "spearman", "mse": "mse"}  # as the paper's tables name their c
 
 @dataclass(frozen=True)
 class Heading:
-    """The left side of a row: its names and, for real data, what the paper prints: target -> metric -> number."""
+    """The heading of a row: its names and, for real data, the numbers of the paper.
+
+    Attributes:
+        key: of the row, for `--rows`.
+        method: name of the method.
+        variant: "+MAG2" for example.
+        published: target -> metric -> number in the paper.
+    """
 
     key: str
     method: str
@@ -40,15 +47,16 @@ class Heading:
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a row's model is built for.
+    """The data and settings for which the model of a row is built.
 
     Attributes:
-        sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`. widths: of the features, by modality.
-        small: build a narrow model, for a first look on a few cores; otherwise one of the size of its paper.
-        control: what to take away from the guidance of the row, one of `mag2.texts.CONTROLS`; None for nothing.
-        encoder: the text encoder, "shipped" or a name that `TextFeatures.load` knows.
-        settings: what the row's recipe sets of the model's constructor, for its target, and for `small`.
-        start: how the guides of "+MAG2" enter, as in `mag2.attach`.
+        sport: a key of `ACTIONS` or `OTHER_ACTIONS` of `mag2.vocabulary`.
+        widths: widths of the features, by modality.
+        small: True for a narrow model, for a first trial on a few cores; False for one of the size of its paper.
+        control: what to remove from the guides of the row, one of `mag2.texts.CONTROLS`; None for nothing.
+        encoder: the text encoder, "shipped" or a name as in `TextFeatures.load`.
+        settings: arguments of the model's constructor from the row's recipe, for its target and for `small`.
+        start: how the output of the guides of "+MAG2" enters the model, as in `mag2.attach`.
     """
 
     sport: str
@@ -81,14 +89,16 @@ class Row:
     """A row of a table.
 
     Attributes:
-        heading: its names and what the paper printed.
-        build: makes its model; a fresh process can import it.
+        heading: its names and the numbers of the paper.
+        build: makes its model from `ModelInputs`; a function that another process can import.
         recipe: how it is trained: a `Recipe`, or a function of dataset and target that returns a `ModelRecipe`, such as
-            those of `mag2.training.recipes`. The epochs of a `Recipe` are the paper's.
-        needs: the modalities that it cannot do without. stages: how often `fit` runs for it.
+            those of `mag2.training.recipes`. With a `Recipe` the numbers of epochs are the paper's.
+        needs: the modalities that it needs.
+        stages: the number of calls of `fit` for it.
         extractors: modality -> the network of its features (`dataset_providers.EXTRACTOR_WIDTHS`); by default those
             that were released.
-        guided: it has a graph, from which a control can take something away. control: what is taken away.
+        guided: whether it has a graph, so that controls can be trained.
+        control: the control, one of `mag2.texts.CONTROLS`; None for none.
     """
 
     heading: Heading
@@ -139,17 +149,18 @@ def build_weighted(inputs: ModelInputs, build: Callable[[ModelInputs], nn.Module
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """A table of the paper.
+    """A table of the paper, or of your own.
 
     Attributes:
-        name: of its files. title: of its page.
-        rows: what is compared.
-        targets: dataset -> the names of the targets that are trained unless others are requested.
-        simulated: the same where neither data nor datasets are requested; `targets`, simulated, by default.
-        seeds: those of that call unless others are requested.
-        usual_rows: the keys of the rows that are trained unless others are requested; all by default.
-        metrics: what the page shows.
-        facts: makes a part of the page that no training changes; None for no such part.
+        name: of its files.
+        title: of its page.
+        rows: the rows that are compared.
+        targets: dataset -> the targets that are trained by default.
+        simulated: the same for calls without data and datasets, which are simulated; `targets` by default.
+        seeds: the default seeds of such calls.
+        usual_rows: keys of the rows that are trained by default; None for all.
+        metrics: the measures on the page.
+        facts: returns a part of the page that does not depend on trainings; None for no such part.
     """
 
     name: str
@@ -167,9 +178,12 @@ class Table:
 
 
 def published(number: int, dataset: str = "FS1000", **where: str) -> dict[Target, dict[str, float]]:
-    """What a table of the paper prints in the row with these entries: target -> metric -> number.
+    """Return the numbers in a row of a table of the paper: target -> metric -> number.
 
-    Columns of another dataset bear its name ("sp_RG_avg").
+    Args:
+        number: of the table, 1 to 7.
+        dataset: the dataset of columns without a dataset in their name ("sp_RG_avg" has one).
+        where: column -> entry, to select the row.
 
     Raises:
         ValueError: no such table, or not exactly one such row.

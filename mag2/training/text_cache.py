@@ -1,4 +1,4 @@
-"""Text features and their encoders, loaded once a process: an encoder takes seconds, and every row needs its texts."""
+"""Text features and their encoders, loaded once per process: loading takes seconds, and every row needs its texts."""
 
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["load_texts"]
 
 
 def load_texts(sport: str, encoder: str = "shipped", **prompts: Any) -> TextFeatures:
-    """`TextFeatures.load`, once a process for the same arguments; files are read again when they have changed.
+    """Call `TextFeatures.load` once per process for the same arguments; files are read again when they have changed.
 
     Different prompts of one encoder share the encoder.
     """

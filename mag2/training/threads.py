@@ -1,4 +1,4 @@
-"""How many threads a training computes with: another number adds in another order, and gives slightly other numbers."""
+"""The number of threads of a training: another number adds in another order, and gives slightly other results."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ THREADS = 1
 
 @contextlib.contextmanager
 def threads_of_torch(count: int) -> Iterator[None]:
-    """Let torch compute with `count` threads inside a `with`; afterwards it has as many as before."""
+    """Let torch compute with `count` threads inside a `with` block; afterwards the number is as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,8 +1,8 @@
-"""The folder of a trained model: its weights, how it is built, what it was trained for, what it predicted.
+"""The folder of a trained model: its weights, how it is built, what it was trained for, and its predictions.
 
-`model.safetensors` and `trained.json` are one pair, `plugin/` holds what is attached, `texts/` the text features of the
-training, `predictions.csv` the predictions of the test videos, `history.csv` the epochs. `mag2.load_trained` reads
-them; `docs/run-folder.md` lists files and columns.
+`model.safetensors` and `trained.json` are written together, `plugin/` has what is attached, `texts/` the text features
+of the training, `predictions.csv` the predictions of the test videos, `history.csv` the epochs. `mag2.load_trained`
+reads them; `docs/run-folder.md` lists files and columns.
 """
 
 import csv
@@ -82,24 +82,25 @@ def save_trained(
 ) -> None:
     """Write a trained model into a folder, for `mag2.load_trained`.
 
-    Models of a registered kind (all of this library; `mag2.saving.register` adds yours) with or without guides, and
-    with weighted edges, come back by themselves. Of a model of another class the weights are kept, and
-    `load_trained(folder, build=...)` is given a function that makes one.
+    Models of registered classes (all of this library; `mag2.saving.register` adds yours), with or without guides and
+    weighted edges, are loaded again without further arguments. For a model of another class
+    `load_trained(folder, build=...)` needs a function that makes one.
 
-    Nothing is ever seen half-written: predictions and plug-in come first, weights and `trained.json` last and together.
+    Files are written atomically: first predictions and plug-in, at the end weights and `trained.json`.
 
     Args:
-        model: as training left it. folder: made where it is not there.
-        dataset: that it was trained on; its test set is predicted.
-        history: of the training; without one the test set is predicted here.
-        recipe, run: of the training, for the record.
-        texts: the text features of the training, where the model itself has none.
-        validation: the settings of a `Validation`, for the record.
-        weights: keep them. Without them the folder has all but the model.
-        facts: others of `KEYS`: row, source, clip_seconds, top1, sport, data.
+        model: the trained model.
+        folder: made if it does not exist.
+        dataset: the dataset that the model was trained on.
+        history: of the training, with the predictions of the test set; without it they are computed here.
+        recipe, run: of the training, recorded in `trained.json`.
+        texts: the text features of the training, if the model itself has none.
+        validation: the settings of a `Validation`, recorded in `trained.json`.
+        weights: False leaves out the model and its plug-in, and writes everything else.
+        facts: further entries of `trained.json`: row, source, clip_seconds, top1, sport, data.
 
     Raises:
-        ValueError: a fact of another name, or a value that is no JSON in the description of a kind of your own.
+        ValueError: an unknown entry in `facts`; or the `config` of a registered class of your own is no JSON.
     """
     unknown = sorted(set(facts) - KEYS)
     if unknown:

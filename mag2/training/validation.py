@@ -1,4 +1,4 @@
-"""Validation on a share of the training set: when to stop, and which epoch to keep. The test set has no part in it."""
+"""Validation on a share of the training set: when to stop, and which epoch to keep. The test set is not used for it."""
 
 import math
 from dataclasses import dataclass
@@ -16,15 +16,20 @@ MEASURES = {"spearman": True, "mse": False}
 
 @dataclass(frozen=True)
 class Validation:
-    """Hold back some training videos, measure the model on them after each epoch, and choose by that.
+    """Hold back some training videos, and measure the model on them after each epoch, to choose an epoch.
 
     Attributes:
-        share: of the training videos that are held back, above 0 and below 1; at least 2 videos are, and 2 are left.
-        videos: the numbers of the training videos to hold back instead, for groups that must not be torn apart.
-        patience: stop after so many epochs without a better one; None never stops early.
-        keep_best: at the end the model has the weights of its best epoch; otherwise those of the last one.
-        measure: "spearman", or "mse" in the target's units.
-        seed: of the choice of the videos, which no other seed changes.
+        share: share of the training videos that are held back, above 0 and below 1; 0.1 (our choice). At least 2 videos
+            are held back, and at least 2 are trained on.
+        videos: numbers of the training videos to hold back, instead of a share; for example whole groups.
+        patience: number of epochs without a better one after which training stops; None never stops early.
+        keep_best: True gives the model the weights of its best epoch at the end, False those of the last one.
+        measure: "spearman", or "mse" in the target's units, squared.
+        seed: seed of the choice of the videos; no other seed changes it.
+
+    Raises:
+        ValueError: a share outside (0, 1), a patience below 1, an unknown measure, or neither `patience` nor
+            `keep_best`.
     """
 
     share: float = 0.1
@@ -46,10 +51,10 @@ class Validation:
             raise ValueError("validation without patience and without keep_best changes nothing; leave it out")
 
     def split(self, n: int) -> tuple[Tensor, Tensor]:
-        """The numbers of the videos to train on and of those held back, of n training videos.
+        """Return the numbers of the videos to train on, and of those that are held back, of n training videos.
 
         Raises:
-            ValueError: fewer than 4 videos, or `videos` that are not 2 or more different ones of them, or nearly all.
+            ValueError: fewer than 2 videos in either part, or `videos` that are not different numbers from 0 to n - 1.
         """
         if self.videos is None:
             held = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))
@@ -68,7 +73,7 @@ class Validation:
         return kept.nonzero().flatten(), held
 
     def best(self, epochs: list[Epoch]) -> Epoch:
-        """The best epoch, the earliest of equals; nan is never better."""
+        """Return the best epoch, the earliest of equal ones; nan is never better."""
         return max(epochs, key=lambda epoch: (self._worth(epoch), -epoch.epoch))
 
     def stops(self, epochs: list[Epoch]) -> bool:

@@ -1,4 +1,4 @@
-"""Codes of the seasons before 2016-17 that the notation no longer has; Fis-V's protocols have them."""
+"""Codes of elements from seasons before 2016-17, which the later notation does not have; Fis-V's protocols do."""
 
 import re
 
@@ -24,10 +24,13 @@ _STRAIGHT = re.compile(rf"SlSt{LEVEL}(?P<signs>\*?)")
 
 
 def read_earlier_code(code: str, flags: str = "") -> ElementCode:
-    """Read an element's code as `read_code` does, those that the seasons from 2010 to 2016 had beside them too.
+    """Read an element's code as `read_code` does, and also the codes of the seasons from 2010 to 2016.
 
-    These are combination spins with the number of their positions (CCoSp3p4), the straight-line step sequence
-    (SlSt3), and spins of reduced value with a number (FCSp4V1). The descriptions are those of the later seasons.
+    Additional codes are combination spins with the number of their positions (CCoSp3p4), the straight-line step
+    sequence (SlSt3), and spins of reduced value with a number (FCSp4V1). Descriptions are those of the later seasons.
+
+    Args:
+        code, flags: as in `read_code`.
 
     Raises:
         UnknownCodeError: the code, or a flag that it cannot have, is in neither notation. It names the code.

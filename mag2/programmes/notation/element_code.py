@@ -1,4 +1,4 @@
-"""What an element's code says, and the marks and levels that all codes share."""
+"""The content of an element's code, and the marks and levels that all codes share."""
 
 import re
 from collections.abc import Collection
@@ -41,7 +41,7 @@ ROTATIONS = {"": "popped", "1": "single", "2": "double", "3": "triple", "4": "qu
 
 
 class UnknownCodeError(ValueError):
-    """A code that is not in the notation of the ISU's protocols of 2016 to 2018; the sentence names it."""
+    """The error about a code that is not in the notation of the ISU's protocols; the sentence names the code."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ class Jump:
 
     Attributes:
         name: Axel, toe loop, Salchow, loop, flip or Lutz.
-        rotations: as the code counts them, 1 to 4; 0 of a popped jump, whose code has no number.
-        marks: the panel's marks of this jump, values of `MARKS` in their order.
-        half_loop: a single loop inside a combination, before a Salchow or a flip: these seasons' code of a half-loop.
+        rotations: as in the code, 1 to 4; 0 for a popped jump, whose code has no number.
+        marks: the technical panel's marks of this jump, values of `MARKS` in their order.
+        half_loop: True for a single loop inside a combination, before a Salchow or a flip, which is the code of a
+            half-loop in these seasons.
     """
 
     name: str
@@ -63,20 +64,20 @@ class Jump:
 
 @dataclass(frozen=True)
 class ElementCode:
-    """What an element's code and its flags say.
+    """The content of an element's code and its flags.
 
     Attributes:
         kind: one of `KINDS`.
-        description: plain English, "triple Lutz, triple toe loop combination, under-rotated".
-        actions: what is done, in order and without levels and marks: the jumps of a jump element, the two lifts of a
-            combination lift, one name for every other element. Invalid jumps are actions too.
-        disciplines: those of `DISCIPLINES` whose programmes have such an element.
-        level: 1 to 4, 0 for the basic level; None where none was given, and for jumps and throws, which have none. Of
-            a combination lift the lower of its two (None counts as lowest).
-        rotations: of each jump in order, or of the throw or twist; empty for other kinds. 0 is a popped one.
+        description: in plain English, "triple Lutz, triple toe loop combination, under-rotated".
+        actions: the actions in order, without levels and marks: the jumps of a jump element, the two lifts of a
+            combination lift, one name for every other element. Invalid jumps are included.
+        disciplines: those of `DISCIPLINES` that have such an element.
+        level: 1 to 4, 0 for the basic level; None where none was given, and for jumps and throws, which have none. For
+            a combination lift the lower of its two levels (None is the lowest).
+        rotations: of each jump in order, or of the throw or twist, 0 for a popped one; empty for other kinds.
         jumps: the jumps of a jump element, in order.
         marks: all marks of the element and its jumps, values of `MARKS` in their order, each once.
-        reduced: the code ends in V: a requirement is missing and the base value is reduced.
+        reduced: True where the code ends in V: a requirement is missing and the base value is reduced.
     """
 
     kind: str

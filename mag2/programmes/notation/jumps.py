@@ -32,12 +32,12 @@ _COMBO, _SEQ, _REP = "COMBO", "SEQ", "REP"
 def read_jumps(code: str, flags: str) -> ElementCode | None:
     """A jump element, or None if the code does not begin like one.
 
-    The order of a description is that of the code. A mark stands before its jump, that of the last jump at the end.
-    A flag of the column that the code does not show belongs to the one jump that can have it; where several can, the
-    description says "one jump".
+    A description has the order of the code. A mark is placed before its jump, the mark of the last jump at the end. A
+    flag of the column that the code does not show is that of the only jump that can have it; where several can, the
+    description has "one jump".
 
     Raises:
-        UnknownCodeError: it begins like one and goes on otherwise.
+        UnknownCodeError: it begins as a jump element, but its rest is not in the notation.
     """
     if not _JUMP.fullmatch(code.partition("+")[0]):
         return None

@@ -37,7 +37,7 @@ def read_code(code: str, flags: str = "") -> ElementCode:
 
     Args:
         code: as the protocol prints it: "3Lz+3T<", "FCCoSp4", "5RLi4", "1MB3+kpYNY".
-        flags: the protocol's column beside the code, with e ! < << > and *. It may repeat what the code shows.
+        flags: the protocol's column next to the code, with e ! < << > and *. It may repeat marks of the code.
 
     Raises:
         UnknownCodeError: the code, or a flag that it cannot have, is not in that notation. It names the code.

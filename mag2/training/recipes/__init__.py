@@ -37,14 +37,15 @@ RECIPES: dict[str, Recipes] = {
 
 
 def find_recipe(model: str, dataset: str, target: str) -> ModelRecipe:
-    """The recipe of a model for a target of a dataset.
+    """Return the recipe of a model for a target of a dataset.
 
         recipe = find_recipe("CoFInAl", "RG", "Ball")
         model = CoFInAl(in_dim=1024, **recipe.settings)
 
     Args:
-        model: a key of `RECIPES`. dataset, target: of `mag2.data.TARGETS`, or others: `chosen` says then whose settings
-            these are.
+        model: a key of `RECIPES`.
+        dataset, target: of `mag2.data.TARGETS`, or others; then the attribute `chosen` of the recipe names the dataset
+            whose settings are used.
 
     Raises:
         ValueError: no such model.

@@ -1,4 +1,4 @@
-"""For datasets that a repository has no script for: which of its datasets is the most alike."""
+"""For datasets without a script in a repository: the dataset of the repository that is most similar."""
 
 from collections.abc import Iterable
 

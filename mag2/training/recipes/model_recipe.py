@@ -1,4 +1,4 @@
-"""What a recipe says of one model: how it is built, trained in its stages, and measured."""
+"""The recipe of one model: how it is built, trained in its stages, and measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,13 +19,15 @@ class ModelRecipe:
     """How one model is built, trained and measured for one target of one dataset.
 
     Attributes:
-        recipe: of the model itself. epochs: how many.
-        source: where the settings are from, in one line.
-        chosen: what no source says and is our choice, and why; "" for nothing.
+        recipe: of the model itself.
+        epochs: the number of epochs.
+        source: the source of the settings, in one line.
+        chosen: settings that are in no source, so our choice, with the reason; "" for none.
         settings: arguments of the model's constructor that the scripts set.
-        branches: the recipe of its branches, which are trained first; None for `recipe`. branch_epochs: likewise.
+        branches: the recipe of its branches, which are trained first; None for `recipe`.
+        branch_epochs: the number of their epochs; None for `epochs`.
         evaluation: "crops", or "whole" for whole videos one at a time (`mag2.training.Run`).
-        small: arguments of the constructor of a narrow model, for a first look on a few cores.
+        small: arguments of the constructor of a narrow model, for a first trial on a few cores.
     """
 
     recipe: Recipe
@@ -60,7 +62,7 @@ class ModelRecipe:
         return replace(self, recipe=replace(self.recipe, clips=clips), branches=branches)
 
     def narrowed(self) -> "ModelRecipe":
-        """The same for a narrow model on few videos, which learns by many steps and not by large ones."""
+        """Return the recipe of a narrow model on few videos: more and smaller steps."""
         branches = self.branches and replace(self.branches, batch=SMALL_BATCH)
         return replace(
             self,
