@@ -15,7 +15,7 @@ from mag2.baselines.inputs import at_least_one, sight_and_sound
 from mag2.baselines.mbert_layer import EPS, SharedLayer
 from mag2.baselines.transformer import one_per_video
 from mag2.nn.pretrained import Pretrained, arguments_of
-from mag2.nn.state_dicts import load_strictly, need, without_prefix
+from mag2.nn.state_dicts import check_names, load_strictly, need, without_prefix
 
 FUSIONS = ("late", "mid")
 STREAMS = ("visual", "audio")
@@ -189,8 +189,10 @@ class MBertLate(Pretrained):
 
         Raises:
             ValueError: a key is missing or of another shape, or the checkpoint is of another fusion.
+            TypeError: an argument of another name.
         """
-        del sizes
+        known = ("dim", "feed_forward", "rank", "visual_dim", "audio_dim")
+        check_names(sizes, known, "MBertLate.from_released")
         weights = without_prefix(state_dict)
         ours, read = _our_weights(weights)
         left_out = sorted(weights.keys() - read)

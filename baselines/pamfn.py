@@ -16,11 +16,16 @@ from mag2.baselines.pamfn_branch import ModalityBranch, halved
 from mag2.baselines.pamfn_mixed import MixedStage
 from mag2.baselines.transformer import one_per_video
 from mag2.nn.pretrained import Pretrained, arguments_of
-from mag2.nn.state_dicts import load_strictly, need, without_prefix
+from mag2.nn.state_dicts import check_names, load_strictly, need, without_prefix
 
 # What does not learn in the fusion stage: two branches, and the head of the third, whose own score is not used.
 FROZEN_IN_FUSION = ("model_r.", "model_f.", "model_a.fc.")
 MODES = ("eval", "train")
+# The arguments of the authors' class.
+_RELEASED = (
+    *("ms_heads", "cm_heads", "feat_drop", "fc_drop", "model_dim", "fc_r", "K", "dataset_name"),
+    *("rgb_ckpt_name", "flow_ckpt_name", "audio_ckpt_name"),
+)
 
 
 class PAMFN(Pretrained):
@@ -217,11 +222,13 @@ class PAMFN(Pretrained):
 
         Args:
             state_dict: the authors' weights, with or without the prefix ``module.``; their shapes give the sizes.
-            args: `ms_heads`, `cm_heads`, `feat_drop` and `fc_drop`, by the authors' names.
+            args: `ms_heads`, `cm_heads`, `feat_drop` and `fc_drop`, by the authors' names; the other
+                arguments of their class are ignored.
 
         Raises:
-            ValueError: a key is missing, unexpected or of another shape.
+            ValueError: a key is missing, unexpected or of another shape. TypeError: an argument of another name.
         """
+        check_names(args, _RELEASED, "PAMFN.from_released")
         weights = without_prefix(state_dict)
         dim = need(weights, "model_r.embedding.3.weight").shape[0]
         model = cls(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mag2.baselines.transformer import one_per_video
 from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained, arguments_of
-from mag2.nn.state_dicts import load_strictly, need, without_prefix
+from mag2.nn.state_dicts import check_names, load_strictly, need, without_prefix
 
 # Letters of the modalities in released arguments.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
@@ -130,8 +130,9 @@ class ModalityBranch(Pretrained):
             args: `modality` ("V", "F" or "A") and `drop_rate`, by the authors' names.
 
         Raises:
-            ValueError: a key is missing, unexpected or of another shape.
+            ValueError: a key is missing, unexpected or of another shape. TypeError: an argument of another name.
         """
+        check_names(args, ("modality", "drop_rate", "in_dim", "model_dim"), "ModalityBranch.from_released")
         weights = without_prefix(state_dict)
         letter = args.get("modality", "V")
         model = cls(

@@ -36,7 +36,7 @@ from benchmarks.measuring import PAPER, TINY, Comparison, Plan
 from benchmarks.plot import plot
 
 from mag2.nn.devices import checked_device
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.atomic_io import replacing
 
 SECTIONS = {
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--sections", nargs="+", choices=SECTIONS, default=usual, metavar="SECTION", help="what to measure (above)"
     )
     parser.add_argument("--device", default="cpu", help="where to measure (cpu)")
-    parser.add_argument("--rounds", type=int, default=11, help="measured rounds of each comparison")
+    parser.add_argument("--rounds", type=whole_number(1), default=11, help="measured rounds of each comparison")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing is compiled; the ratios mean nothing")
     parser.add_argument(
         "--profile", action="store_true", help="show which operators take the time of a step; nothing is compiled"
@@ -72,8 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
         help="the CSV file to write; the plot is written beside it",
     )
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error(f"--rounds wants 1 or more, got {options.rounds}")
     options.device = str(checked_device(options.device))
     compiling = not (options.quick or options.profile)
     plan = Plan(TINY if options.quick else PAPER, options.rounds, options.device, compiling, options.profile)

@@ -13,6 +13,7 @@ import table4
 import torch
 
 from mag2.data.fs1000 import FS1000
+from mag2.saving.arguments import whole_number
 from mag2.training import Run
 from mag2.training.dataset_providers import SimulationProvider
 from mag2.training.recipe import published_epochs
@@ -55,16 +56,22 @@ def main() -> None:
     parser.add_argument(
         "--videos",
         nargs=2,
-        type=int,
+        type=whole_number(2),
         default=(1247, 357),
         metavar=("TRAIN", "TEST"),
         help="videos of the dataset (1247 357)",
     )
-    parser.add_argument("--measured", type=int, default=64, help="training videos in the measured epochs (64)")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds (5)")
+    parser.add_argument(
+        "--measured", type=whole_number(1), default=64, help="training videos in the measured epochs (64)"
+    )
+    parser.add_argument("--seeds", type=whole_number(1), default=5, help="number of seeds (5)")
     parser.add_argument("--device", default="cpu", help="where to measure (cpu)")
     parser.add_argument(
-        "--workers", nargs="+", type=int, default=[1, 2, 16, 32, 128, 525], help="numbers of workers to estimate for"
+        "--workers",
+        nargs="+",
+        type=whole_number(1),
+        default=[1, 2, 16, 32, 128, 525],
+        help="numbers of workers to estimate for",
     )
     options = parser.parse_args()
     videos, tests = options.videos

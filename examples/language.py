@@ -39,7 +39,7 @@ from mag2.grading import GradeHead
 from mag2.nn.triplet import grade_triplet
 from mag2.programmes import rank_agreement, read_performances
 from mag2.projection import TokenProjection
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, whole_number
 from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
 from mag2.training.cells import Cell
@@ -164,9 +164,11 @@ def main() -> int:
     """Train all variants and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programmes", action="store_true", help="real programmes and scores, simulated features")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at the same time (one per core)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
+    parser.add_argument("--epochs", type=whole_number(1), default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
+    parser.add_argument(
+        "--workers", type=whole_number(1), default=os.cpu_count(), help="trainings at the same time (one per core)"
+    )
     parser.add_argument(
         "--out",
         type=given_path,

@@ -38,6 +38,7 @@ from mag2.programmes import (
     read_performances,
     train_and_test,
 )
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.atomic_io import write_atomically
 from mag2.texts import CONTROLS
 from mag2.training import Recipe, Run, fit
@@ -138,7 +139,7 @@ def table(target: str, rows: dict[str, Variant], results: dict[Cell, dict], seed
 def main() -> int:
     """Train all rows and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
     parser.add_argument(
         "--targets",
         nargs="+",
@@ -163,10 +164,12 @@ def main() -> int:
         metavar="MODEL",
         help="models with rows of controls (default all; none: no controls)",
     )
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at the same time (one per core)")
+    parser.add_argument("--epochs", type=whole_number(1), default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs") / "programmes", help="folder to write to (runs/programmes)"
+        "--workers", type=whole_number(1), default=os.cpu_count(), help="trainings at the same time (one per core)"
+    )
+    parser.add_argument(
+        "--out", type=given_path, default=Path("runs") / "programmes", help="folder to write to (runs/programmes)"
     )
     options = parser.parse_args()
     return ended(partial(_run, options))

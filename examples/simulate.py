@@ -8,11 +8,11 @@ The second command gives the same numbers as `python examples/table4.py --datase
 
 import argparse
 import sys
-from pathlib import Path
 
 import interrupts
 
 from mag2.data import DATASETS
+from mag2.saving.arguments import given_path, real_number, whole_number
 from mag2.saving.sentences import one_line
 from mag2.training.dataset_providers import simulation_provider
 
@@ -20,25 +20,19 @@ from mag2.training.dataset_providers import simulation_provider
 def main() -> int:
     """Simulate and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a new folder, or one with a simulation, which is replaced")
-    parser.add_argument(
-        "--dataset", choices=DATASETS, default="FS1000", help="the dataset to simulate (default FS1000)"
-    )
+    parser.add_argument("folder", type=given_path, help="a new folder, or one of an earlier simulation")
+    parser.add_argument("--dataset", choices=DATASETS, default="FS1000", help="dataset to simulate (FS1000)")
     parser.add_argument(
         "--variant",
         choices=("files", "dict", "K15"),
         help="one file per video; one per modality (RG, Fis-V); one per video with 15 views of every clip (FS1000)",
     )
-    parser.add_argument("--labels", type=Path, help="Fis-V: folder with the real train.txt and test.txt")
+    parser.add_argument("--labels", type=given_path, help="Fis-V: folder of the real train.txt and test.txt")
     parser.add_argument(
-        "--top1",
-        type=float,
-        help="also write vision_language features whose similarity to the texts names this share of the actions",
+        "--top1", type=real_number(0, 1), help="aligned: vision_language features that name this share of actions"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (0, as in the tables)")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the simulation; the tables use 0")
     options = parser.parse_args()
-    if options.seed < 0:
-        parser.exit(2, f"{parser.prog}: error: --seed wants 0 or more, got {options.seed}\n")
     if options.labels is not None and options.dataset != "Fis-V":
         parser.exit(2, f"{parser.prog}: error: --labels are Fis-V's real scores; add --dataset Fis-V\n")
     try:

@@ -22,6 +22,7 @@ from measuring import ended, markdown, mean_and_spread, paired, train_all, write
 from rows import build_cofinal, build_gdlt, build_pamfn, build_qtd
 
 from mag2.data import DATASETS
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.atomic_io import write_atomically
 from mag2.training import Run
 from mag2.training.cells import Cell
@@ -109,13 +110,17 @@ def main() -> int:
     parser.add_argument(
         "--epochs",
         nargs="+",
-        type=int,
+        type=whole_number(1),
         default=[12, 50, 150],
         help="numbers of epochs, one training for each (12 50 150)",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds (0 1 2)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at the same time (one per core)")
-    parser.add_argument("--out", type=Path, default=Path("runs") / "starts", help="folder to write to (runs/starts)")
+    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2], help="seeds (0 1 2)")
+    parser.add_argument(
+        "--workers", type=whole_number(1), default=os.cpu_count(), help="trainings at the same time (one per core)"
+    )
+    parser.add_argument(
+        "--out", type=given_path, default=Path("runs") / "starts", help="folder to write to (runs/starts)"
+    )
     options = parser.parse_args()
     return ended(partial(_run, options))
 

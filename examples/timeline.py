@@ -24,7 +24,7 @@ from mag2.alignment import Timeline, clip_text_similarity, name_actions
 from mag2.data import DATASETS, TARGETS, Dataset, simulate
 from mag2.data.raw_features import map_npy
 from mag2.data.simulate import simulatable
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, real_number, whole_number
 from mag2.saving.sentences import one_line
 from mag2.vocabulary import actions_of
 
@@ -150,26 +150,21 @@ class _Parser(argparse.ArgumentParser):
         options.target = options.target or targets[0]
         if options.target not in targets:
             self.error(f"{options.dataset} has no target {options.target!r}; choose one of {', '.join(targets)}")
-        if options.seed < 0:
-            self.error(f"--seed wants 0 or more, got {options.seed}")
         return options
 
 
 def _parser() -> _Parser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", type=Path, help="folder of a dataset's released files, with vision_language features")
-    add("--dataset", choices=DATASETS, default="FS1000", help="the dataset to read or to simulate (default FS1000)")
-    add(
-        "--target",
-        help="a target of the dataset (default its first); in RG each apparatus is a target with its own videos",
-    )
-    add("--split", choices=("train", "test"), default="test", help="the split of --data (default test)")
-    add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or an encoder's name")
-    add("--videos", nargs="+", metavar="NAME", help="the videos to plot (default the first)")
-    add("--top1", type=float, default=0.8, help="share of actions that simulated clips name correctly (default 0.8)")
-    add("--seed", type=int, default=0, help="seed of the simulation (default 0)")
-    add("--out", type=given_path, help="folder to write to (default runs/timeline, or runs/timeline-simulated)")
+    add("--data", type=given_path, help="folder of a dataset's released files, with vision_language features")
+    add("--dataset", choices=DATASETS, default="FS1000", help="dataset to read or to simulate (FS1000)")
+    add("--target", help="a target of the dataset, by default its first; each apparatus of RG has its own videos")
+    add("--split", choices=("train", "test"), default="test", help="split of --data (test)")
+    add("--texts", metavar="FILE|ENCODER", help="the authors' text file, a .npy (M, D), or the name of an encoder")
+    add("--videos", nargs="+", metavar="NAME", help="videos to plot (the first)")
+    add("--top1", type=real_number(0, 1), default=0.8, help="share of planted actions that simulated clips name (0.8)")
+    add("--seed", type=whole_number(0), default=0, help="seed of the simulation (0)")
+    add("--out", type=given_path, help="folder to write to (runs/timeline, or runs/timeline-simulated)")
     return parser
 
 

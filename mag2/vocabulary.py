@@ -1,9 +1,11 @@
 """The words of the paper: action terms per sport (Table 7), grade words, and the prompts made of them."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mag2.saving.sentences import shortened, unknown_name
 from mag2.skating_elements import SKATING_ELEMENTS
 
 # Table 7 of the supplement, in its order: a released text file has its rows in the same order.
@@ -226,9 +228,11 @@ def make_prompts(
         visual_template, audio_template: the words before the action; the paper's choice (Table 5).
 
     Raises:
-        ValueError: an unknown sport or number of grades; or terms or words that are no list of different texts of a few
-            words.
+        ValueError: an unknown sport or number of grades; terms or words that are no list of different texts of a few
+            words; or a template that is empty, too long or has a place for the action ("a video of {}").
     """
+    visual_template = _checked_template("visual_template", visual_template)
+    audio_template = _checked_template("audio_template", audio_template)
     words = grade_words(grades) if isinstance(grades, int) else checked_terms(grades, "grade word", 64)
     terms = actions_of(actions) if isinstance(actions, str) else checked_terms(actions, "action term", MOST_ACTIONS)
     actions = [with_article(term) for term in terms]
@@ -249,8 +253,8 @@ def actions_of(sport: str) -> tuple[str, ...]:
     known = ACTIONS | OTHER_ACTIONS
     if sport not in known:
         raise ValueError(
-            f"unknown sport {sport!r}; there are {_listed(known)}. For another one give its action terms, a list of "
-            f"texts, to TextFeatures.encode"
+            f"{unknown_name('sport', sport, known)}. For another one give its action terms, a list of texts, to "
+            f"TextFeatures.encode"
         )
     return known[sport]
 
@@ -284,6 +288,25 @@ def checked_terms(terms: Sequence[str], what: str, most: int) -> tuple[str, ...]
     if twice is not None:
         raise ValueError(f"the {what} {twice!r} is there twice; keep one of them")
     return cleaned
+
+
+# What stands for the action in the templates of other libraries: {}, {action}, %s, <action>, [CLASS].
+_PLACE = re.compile(r"[{}]|%\w|%\(|<\w*>|\[(class|action|)\]|\$\w", re.IGNORECASE)
+
+
+def _checked_template(name: str, template: str) -> str:
+    """The words of a template with one blank between them; ValueError where it is not words before an action."""
+    advice = "give the words before the action, 'a video of' for example"
+    if not isinstance(template, str):
+        raise ValueError(f"{name} is a {type(template).__name__}, {shortened(template)}: {advice}")
+    words = template.split()
+    if not words:
+        raise ValueError(f"{name} is empty, {template!r}: {advice}")
+    if _PLACE.search(template):
+        raise ValueError(f"{name} is {shortened(template)}, with a place for the action, which comes last: {advice}")
+    if len(words) > MOST_WORDS or len(template) > 40 * MOST_WORDS:
+        raise ValueError(f"{name} has {len(words)} words, {template[:40]!r}...; an encoder reads some {MOST_WORDS}")
+    return " ".join(words)
 
 
 def grade_words(n_grades: int) -> tuple[str, ...]:

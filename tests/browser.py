@@ -56,6 +56,14 @@ class Browser:
         """Run a script in the page and return what it returns."""
         return self.driver.execute_script(code, *arguments)
 
+    def pixels(self):
+        """What the window shows, (height, width, 4) from 0 to 1."""
+        import io
+
+        from matplotlib.image import imread
+
+        return imread(io.BytesIO(self.driver.get_screenshot_as_png()), format="png")
+
     def complaints(self) -> list[str]:
         """What the console said since the page was opened."""
         return [entry["message"] for entry in self.driver.get_log("browser")]

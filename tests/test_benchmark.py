@@ -103,7 +103,7 @@ def test_a_profile_counts_the_matrix_products(benchmark, capsys, tmp_path):
 def test_rounds_are_one_or_more(benchmark, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["--rounds", "0"])
-    assert "--rounds wants 1 or more, got 0" in capsys.readouterr().err
+    assert "argument --rounds: '0' is no whole number of at least 1" in capsys.readouterr().err
 
 
 def test_edges_that_are_appended_are_the_action_graph(benchmark):

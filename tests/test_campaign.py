@@ -33,7 +33,7 @@ def test_a_case_is_the_same_again():
 def test_the_judge():
     """A fault that is planted is found: the campaign can fail."""
     from mag2.data import DataError, read_clips
-    from tests.campaign.judging import complaint
+    from tests.campaign.judging import bad_ending, complaint
 
     def caught(call):
         try:
@@ -45,6 +45,20 @@ def test_the_judge():
     def raises(error):
         raise error
 
+    sentence = "table4.py: error: out/table4.md is a folder; give another --out"
+    assert bad_ending(0, "") is bad_ending(1, "1 of 2 trainings failed; the page says why\n") is None
+    assert bad_ending(2, sentence) is bad_ending(2, f"1 of 1 trainings are done already in out\n{sentence}\n") is None
+    for status, err in (
+        (2, ""),
+        (2, "1 of 1 trainings are done already in out\n"),
+        (2, f"{sentence}\nTraceback (most recent call last):\n"),
+        (2, f"{sentence}\n{sentence}\n"),
+        (2, f"Traceback (most recent call last):\n{sentence}\n"),
+        (0, sentence),
+        (3, sentence),
+        (2, sentence + "x" * 1000),
+    ):
+        assert str(status) in (bad_ending(status, err) or ""), err
     assert caught(lambda: read_clips("missing.npy")) is None
     assert "not a sentence of ours" in caught(lambda: [][0])
     assert "raised outside the library" in caught(lambda: raises(DataError("one sentence")))

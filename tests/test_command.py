@@ -1,6 +1,8 @@
 """The command mag2: train, score, lists; sentences for people, JSON for programs, one line for faults."""
 
+import functools
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from mag2 import command
 from mag2.command.models import MODELS
 from mag2.data import DATASETS
 from mag2.saving.registry import KINDS
+from mag2.saving.sentences import error_sentence
 from mag2.scoring import find_trained, load_trained
 from mag2.training.dataset_providers import simulation_provider
 from tests.few import few_performances
@@ -139,7 +142,27 @@ def test_help_teaches_with_an_example(call, name):
         (["report", "nowhere"], "mag2 report: error: there is no folder nowhere"),
         (["figures", "nowhere"], "mag2 figures: error: there is no folder nowhere"),
         (["texts"], "mag2 texts: error: give a sport"),
-        (["texts", "chess"], "mag2 texts: error: unknown sport"),
+        (["texts", "figure_skating", "--grades", "9"], "--grades: '9' is no whole number from 3 to 8"),
+        (["texts", "figure_skating", "--grades", "5_0"], "--grades: '5_0' is no whole number from 3 to 8"),
+        (["figures", ".", "--seed", "-1"], "--seed: '-1' is no whole number of at least 0"),
+        (["report", ".", "--seed", "1.5"], "--seed: '1.5' is no whole number of at least 0"),
+        (["report", ".", "--data", ""], "--data: '' is no path; give a folder or a file"),
+        (["score", ".", "--clip-seconds", "inf"], "--clip-seconds: 'inf' is no number above 0"),
+        (["score", ".", "--level", "1_0"], "--level: '1_0' is no number above 0 and below 1"),
+        (["texts", "chess"], "unknown sport 'chess'; there are rhythmic_gymnastics, figure_skating, artistic_"),
+        (["texts", "gymnastics"], "; the nearest is rhythmic_gymnastics; for another sport give --actions TERM TERM"),
+        (["texts", "Figure-Skating"], "; the nearest is figure_skating; for another sport give --actions"),
+        (["texts", "skating"], "; the nearest is figure_skating; for another sport give --actions"),
+        (["tests"], "mag2: error: unknown command 'tests'; there are train, score, report, figures, texts, extract"),
+        (["scores", "run"], "; the nearest is score"),
+        (["train", "--rows", "gdlt+mag"], "; the nearest is gdlt+mag2"),
+        (["train", "--targets", "tes"], "mag2 train: error: unknown target 'tes'; there are TES, "),
+        (["train", "--datasets", "FisV"], "; the nearest is Fis-V"),
+        (
+            ["train", "--data", "FS-1000=nowhere"],
+            "--data FS-1000=nowhere: unknown dataset 'FS-1000'; there are FS1000, ",
+        ),
+        (["recipes", "--figure"], "mag2 recipes: error: unrecognized arguments: --figure"),
     ],
 )
 def test_faults_are_one_line_and_two(call, arguments, sentence):
@@ -155,8 +178,8 @@ def test_faults_are_one_line_and_two(call, arguments, sentence):
     [
         (["--names", "nobody"], "there is no video 'nobody'"),
         (["--audio", "a.npy"], "--audio goes with a .npy of visual features"),
-        (["--level", "2"], "between 0 and 1, got 2"),
-        (["--clip-seconds", "0"], "--clip-seconds is above 0"),
+        (["--level", "2"], "'2' is no number above 0 and below 1"),
+        (["--clip-seconds", "0"], "argument --clip-seconds: '0' is no number above 0"),
         (["--target", "PCS"], "no trained model of target PCS"),
     ],
 )
@@ -170,6 +193,99 @@ def test_a_run_of_several_rows_is_asked_for_one(call, trained):
     assert call("train", *QUICK, "--rows", "gdlt", "--out", trained)[0] == 0
     assert "has several rows for TES: give --row, one of gdlt, mlavl" in call("score", trained)[2]
     assert "TES by GDLT" in call("score", trained, "--row", "gdlt")[1]
+
+
+def test_models_of_several_runs_or_of_one_seed_are_not_averaged(call, trained, tmp_path):
+    runs, copies = tmp_path / "runs", tmp_path / "copies"
+    for name in ("first", "second"):
+        shutil.copytree(trained, runs / name)
+        shutil.copytree(find_trained(trained, seed=0)[0], copies / name)
+    for more in ((), ("--row", "mlavl"), ("--seed", 0)):
+        status, out, err = call("score", runs, *more)
+        assert (status, out) == (2, "")
+        assert err == (
+            f"mag2 score: error: {runs} holds 2 runs with trained models of TES, whose row keys and seeds may be the "
+            f"same ({runs / 'first'}, {runs / 'second'}): give the folder of one of them\n"
+        )
+    status, out, err = call("score", copies)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"several trained models of one seed for TES, {copies / 'first'} and {copies / 'second'}: give the" in err
+    assert call("score", runs / "second", "--explain", "none")[0] == 0
+    with pytest.raises(ValueError, match=r"models that fit \(first/cells/.*; give the folder of one of them"):
+        load_trained(runs, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["score", "RUN", "--out", "FILE/x.json"],
+            "FILE is a file, in which FILE cannot lie|FILE is a file; give a folder",
+        ),
+        (["score", "RUN", "--out", "FOLDER"], "FOLDER is a folder; move it away"),
+        (["score", "FILE"], "FILE is a file; give the folder of a run"),
+        (
+            ["score", "RUN", "--explain", "none", "gradient"],
+            "--explain none gives no contributions; leave out gradient",
+        ),
+        (["report", "RUN", "--out", "FILE/x.html"], "FILE is a file; give a folder"),
+        (["report", "RUN", "--no-figures", "--data", "FOLDER"], "--data is for the figures; leave it out"),
+        (["figures", "FILE"], "FILE is a file; give the folder of a run"),
+        (
+            ["figures", "RUN", "--out", "FILE/x"],
+            "FILE is a file, in which FILE/x cannot lie; give another folder for the",
+        ),
+        (["texts", "figure_skating", "--out", "FILE"], "FILE is a file; give a folder with --out"),
+        (["texts", "figure_skating", "--out", "FILE/x"], "FILE is a file, in which FILE/x cannot lie; give another"),
+        (["texts", "figure_skating", "--actions", "a", "b"], "or --actions, not both"),
+        (["texts", "figure_skating", "--encoder", "FOLDER"], "FOLDER is a folder without texts; give one that"),
+        (["train", "--out", "FILE/x"], "FILE is a file, in which FILE/x cannot lie; give another folder with --out"),
+        (["train", "--rows", "gdlt", "--out", "TAKEN"], "TAKEN/results.csv is a folder; move it away"),
+        (["train", "--texts", "FS100=minilm"], "--texts FS100=minilm: unknown dataset 'FS100'; there are FS1000"),
+        (["train", "--weighted", "101"], "'101' is no whole number from 1 to 100"),
+    ],
+)
+def test_a_wrong_place_is_one_line_before_any_work(call, tmp_path, monkeypatch, arguments, sentence):
+    from mag2.training.train_cell import CellTraining
+
+    def work(*given, **options):
+        raise AssertionError("work began")
+
+    monkeypatch.setattr(CellTraining, "__call__", work)
+    monkeypatch.setattr("mag2.command.score._groups", work)
+    monkeypatch.setattr("mag2.report.writing.make_report", work)
+    monkeypatch.setattr("mag2.figures.collecting.make_figures", work)
+    names = {"RUN": "run", "FILE": "file", "FOLDER": "folder", "TAKEN": "taken"}
+    places = {name: str(tmp_path / place) for name, place in names.items()}
+    (tmp_path / "file").write_text("precious")
+    for folder in ("folder", "taken/results.csv", "run/cells/row-gdlt"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    def named(text):
+        return functools.reduce(lambda said, name: said.replace(name, places[name]), places, text)
+
+    if arguments[0] in ("score", "figures") and sentence.startswith("FILE is a file; give the folder"):
+        monkeypatch.undo()
+    if arguments[:2] == ["figures", "RUN"]:
+        monkeypatch.setattr("mag2.figures.collecting.read_run", lambda folder: None)
+    status, out, err = call(*map(named, arguments))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert any(named(each) in err for each in sentence.split("|")), err
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_fault_of_the_system_is_a_file_and_a_reason():
+    fault = PermissionError(13, "Permission denied", f"out/scores.json.{'0a' * 8}.partial")
+    assert error_sentence(fault) == "out/scores.json cannot be read or written (Permission denied); give another path"
+    assert error_sentence(ValueError("one\nline")) == "one line"
+    assert error_sentence(ValueError()) == "ValueError"
+
+
+def test_the_recorded_command_says_where_it_wrote(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("train", *QUICK, "--rows", "gdlt")[0] == 0
+    (run,) = json.loads((tmp_path / "runs" / "train-simulated" / "settings.json").read_text())["runs"]
+    assert run["command"] == f"mag2 train {' '.join(QUICK)} --rows gdlt --out runs/train-simulated"
 
 
 def test_the_module_is_the_command():

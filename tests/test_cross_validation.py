@@ -1,5 +1,6 @@
 """`cross_validate`: every video is tested once, groups stay whole, and the measures are those of the folds."""
 
+import inspect
 import math
 from statistics import fmean, stdev
 
@@ -8,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from mag2 import TextFeatures
+from mag2 import TextFeatures, load_trained
 from mag2.adapters import gdlt
 from mag2.baselines import GDLT, PAMFN
 from mag2.data import Dataset
 from mag2.data.folds import make_folds
 from mag2.data.pooling import pooled
 from mag2.metrics import mse, spearman
-from mag2.training import Recipe, Run, cross_validate, fit
+from mag2.training import Recipe, Run, Validation, cross_validate, fit, predict, train
 
 N = 14
 GROUPS = [number // 2 for number in range(N)]
@@ -54,10 +55,10 @@ class Mean(nn.Module):
 def test_every_video_is_tested_once_and_no_group_is_on_both_sides(groups, seed):
     folds = make_folds(N, 3, groups, seed)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(N))
-    for train, test in folds:
-        assert sorted([*train, *test]) == list(range(N))
+    for training, testing in folds:
+        assert sorted([*training, *testing]) == list(range(N))
         if groups is not None:
-            assert not {groups[each] for each in train} & {groups[each] for each in test}
+            assert not {groups[each] for each in training} & {groups[each] for each in testing}
 
 
 def test_folds_are_as_equal_as_whole_groups_allow():
@@ -107,8 +108,8 @@ def test_no_fold_sees_its_own_test_videos():
     cross_validate(build, dataset, Recipe(batch=4), Run(epochs=1), folds=3)
     everything = pooled(dataset)
     means = everything.batch(range(N)).visual.mean(dim=(1, 2))
-    for model, (train, _) in zip(built, make_folds(N, 3), strict=True):
-        torch.testing.assert_close(model.seen, means[torch.from_numpy(train)].sum(), atol=1e-5, rtol=0)
+    for model, (training, _) in zip(built, make_folds(N, 3), strict=True):
+        torch.testing.assert_close(model.seen, means[torch.from_numpy(training)].sum(), atol=1e-5, rtol=0)
 
 
 def test_groups_of_the_dataset_are_kept_whole_and_others_may_be_given():
@@ -205,3 +206,81 @@ def test_what_stands_in_the_place_of_a_run_or_a_recipe_is_named(swap):
     for call in (lambda: cross_validate(Mean, vaults(), *arguments), lambda: fit(Mean(), vaults(), *arguments)):
         with pytest.raises(TypeError, match=sentence):
             call()
+
+
+def test_a_validation_chooses_the_epoch_of_each_fold_without_its_test_videos(tmp_path):
+    """The same numbers as `fit` on each fold; the weights of the kept epoch give the predictions of the fold."""
+    validation = Validation(share=0.4, patience=1, measure="mse")
+    run = Run(epochs=4, folder=tmp_path)
+    result = cross_validate(plain, vaults(), RECIPE, run, folds=2, validation=validation, keep_model=True)
+    everything = pooled(vaults())
+    for number, (fold, (training, testing)) in enumerate(zip(result.folds, make_folds(N, 2), strict=True), 1):
+        part = Dataset("own", "score", everything.subset(training), everything.subset(testing))
+        torch.manual_seed(0)
+        model = plain()
+        history = fit(model, part, RECIPE, Run(epochs=4), validation=validation)
+        assert [epoch.validation for epoch in fold.history.epochs] == [epoch.validation for epoch in history.epochs]
+        assert fold.result.epoch == history.chosen == validation.best(history.epochs).epoch
+        assert fold.result.mse == pytest.approx(mse(fold.prediction, part.test.in_units(part.test.label)), rel=1e-4)
+        torch.testing.assert_close(fold.prediction, part.test.in_units(predict(model, part.test)))
+        kept = load_trained(tmp_path / f"fold-{number}")
+        torch.testing.assert_close(kept.predict(part.test), fold.prediction)
+    assert result.mse.mean == pytest.approx(fmean(fold.result.mse for fold in result.folds))
+    assert {fold.result.epoch for fold in result.folds} != {4}, "no fold shows that the kept epoch is used"
+
+
+def test_a_validation_tears_no_group_apart(monkeypatch):
+    held = []
+    split = Validation.split
+
+    def spy(self, n):
+        kept, back = split(self, n)
+        held.append((n, back.tolist()))
+        return kept, back
+
+    monkeypatch.setattr(Validation, "split", spy)
+    cross_validate(plain, vaults(groups=GROUPS), RECIPE, Run(epochs=1), folds=3, validation=Validation(share=0.3))
+    for (n, back), (training, _) in zip(held, make_folds(N, 3, GROUPS), strict=True):
+        owners = [GROUPS[video] for video in training]
+        inside = {owners[video] for video in back}
+        assert len(training) == n
+        assert back == [video for video, owner in enumerate(owners) if owner in inside]
+
+
+def test_branches_take_their_own_recipe_and_epochs_in_every_fold():
+    draw = np.random.default_rng(0)
+    features = {name: [draw.normal(size=(5, 6)) for _ in range(8)] for name in ("visual", "audio", "flow")}
+    dataset, epochs = Dataset.from_arrays(features, draw.uniform(size=8), scale=1.0), []
+    cross_validate(
+        lambda: PAMFN(visual_dim=6, audio_dim=6, flow_dim=6, dim=8),
+        dataset,
+        RECIPE,
+        Run(epochs=1),
+        folds=2,
+        on_epoch=epochs.append,
+        branches=Recipe(lr=0.5, batch=4),
+        branch_epochs=2,
+    )
+    assert [epoch.epoch for epoch in epochs] == ([1, 2] * 3 + [1]) * 2
+    assert [epoch.lr for epoch in epochs if epoch.epoch == 1] == ([0.5] * 3 + [RECIPE.lr]) * 2
+
+
+def test_what_one_training_takes_a_training_in_stages_and_in_folds_takes_as_well():
+    of_fit, of_stages, of_folds = (set(inspect.signature(each).parameters) for each in (fit, train, cross_validate))
+    assert of_fit <= of_stages
+    assert of_stages - {"model"} <= of_folds
+
+
+@pytest.mark.parametrize(
+    ("options", "run", "said"),
+    [
+        ({"keep_model": True}, Run(epochs=1), "keep_model writes the model into the folder of the run"),
+        ({"validation": Validation(videos=(0, 1))}, Run(epochs=1), "another in each fold; give share"),
+        ({"branches": RECIPE}, Run(epochs=1), "GDLT has no branches to train before it: leave branches out"),
+        ({"branch_epochs": 3}, Run(epochs=1), "leave branch_epochs out"),
+        ({}, Run(epochs=1, record=(1,)), "record keeps grades in the folder of the run"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(options, run, said):
+    with pytest.raises(ValueError, match=said):
+        cross_validate(plain, vaults(), RECIPE, run, folds=2, **options)

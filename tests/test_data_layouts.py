@@ -10,6 +10,7 @@ import torch
 
 from mag2.data import DATASETS, DataError, read_fisv, read_fs1000, read_logo, read_rg, simulate, simulate_fisv
 from mag2.data.performances import crop_starts
+from mag2.training.dataset_providers import FolderProvider
 from tests.test_data_rg import random_texts
 
 WIDTHS = {"visual": 12, "audio": 10, "flow": 8}
@@ -284,3 +285,48 @@ def test_datasets_that_are_cropped_in_two_ways_have_two_fingerprints(tmp_path):
 def test_a_subset_is_cropped_as_the_whole(tmp_path):
     split = read_fs1000(uneven(tmp_path, (103, 100)), "TES", crops="released").test
     assert torch.equal(split.subset([0]).batch([0]).visual, split.batch([0]).visual)
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "said"),
+    [
+        ("FS1000", "rg/dict", "has the label files of RG, not those of FS1000: give the folder of FS1000, or name"),
+        (
+            "Fis-V",
+            "rg/files",
+            r"has the label files of RG, not those of Fis-V \(.*a video of Fis-V is a number\): give",
+        ),
+        ("RG", "fisv/files", r"has the label files of Fis-V, not those of RG \(.*a name begins with Ball_"),
+        ("ISU-simulated", "skating/usual", "has the label files of FS1000, not those of ISU-simulated: give"),
+    ],
+)
+def test_the_folder_of_another_dataset_is_refused_by_both_names(rg, fisv, skating, name, of, said):
+    """Also where names and columns of files are such that it could be read, RG's as Fis-V's for example."""
+    folders = {"rg": rg, "fisv": fisv, "skating": skating}
+    fixture, _, below = of.partition("/")
+    with pytest.raises(DataError, match=said) as caught:
+        FolderProvider(DATASETS[name], folders[fixture] / below).dataset(DATASETS[name].targets[0])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_a_folder_without_labels_is_refused_with_what_is_looked_for_and_what_is_there(tmp_path, name):
+    spec = DATASETS[name]
+    folder, file = tmp_path / "notes", tmp_path / "notes" / "read.me"
+    for entries, held in (((), "nothing"), (("a.txt", "read.me"), "a.txt, read.me")):
+        folder.mkdir(exist_ok=True)
+        for entry in entries:
+            (folder / entry).touch()
+        with pytest.raises(DataError, match=rf"no label file .* of {name}, and {folder} holds {held}: put it there"):
+            spec.read(folder, spec.targets[0])
+    with pytest.raises(DataError, match=rf"read\.me is a file: give the folder of {name}, which holds "):
+        spec.read(file, spec.targets[0])
+
+
+def test_a_fault_of_the_datasets_own_folder_is_said_as_it_is(fisv, tmp_path):
+    shutil.copytree(fisv / "files", tmp_path / "mine")
+    labels = tmp_path / "mine" / "train.txt"
+    labels.write_text(labels.read_text() + "999 many 20 0\n")
+    with pytest.raises(DataError, match=r"train\.txt line \d+ has 'many' as its TES") as caught:
+        FolderProvider(DATASETS["Fis-V"], tmp_path / "mine").dataset("TES")
+    assert "label files of" not in str(caught.value)

@@ -378,15 +378,47 @@ def test_the_command_reports_a_broken_video_and_makes_the_others(tmp_path, video
     assert "1 of 3 videos could not be read" in printed.err
 
 
+@pytest.mark.parametrize("kind", ["no folder", "no video", "an empty folder", "a folder without a video", "out a file"])
+def test_the_command_refuses_a_wrong_path_before_it_loads_weights(tmp_path, videos, capsys, monkeypatch, kind):
+    def load(*given, **options):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("mag2.extraction.extracting.load_encoder", load)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    given, out, said = {
+        "no folder": ([tmp_path / "none"], "out", f"there is no video or folder {tmp_path / 'none'}; give the path of"),
+        "no video": ([videos[0], tmp_path / "v9.mkv"], "out", f"there is no video or folder {tmp_path / 'v9.mkv'}"),
+        "an empty folder": ([tmp_path / "empty"], "out", f"there is no video in {tmp_path / 'empty'}"),
+        "a folder without a video": ([tmp_path / "other"], "out", f"there is no video in {tmp_path / 'other'}"),
+        "out a file": (videos, "other/notes.txt", "notes.txt is a file; give a folder for the features"),
+    }[kind]
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, given), "--out", str(tmp_path / out)])
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("mag2 extract: error: ")
+    assert said in printed
+    assert printed.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (["--visual", "vgg"], "there is no visual encoder 'vgg'"),
-        (["--fps", "0"], "fps is the number of frames a second"),
+        (["--fps", "0"], "argument --fps: '0' is no number from 0.1 to 1000"),
+        (["--fps", "nan"], "'nan' is no number from 0.1 to 1000"),
+        (["--fps", "2_5"], "'2_5' is no number from 0.1 to 1000"),
+        (["--frames", "0"], "argument --frames: '0' is no whole number from 1 to 10000"),
+        (["--frames", "1_6"], "'1_6' is no whole number from 1 to 10000"),
+        (["--image-frames", "-1"], "'-1' is no whole number from 1 to 10000"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used here"),
         (["--last", "keep"], "invalid choice: 'keep'"),
         (["--visual", "none"], "there is no encoder"),
-        (["--batch", "x"], "invalid int value"),
+        (["--batch", "x"], "argument --batch: 'x' is no whole number of at least 1, and below 2^31"),
+        (["--batch", "9" * 5000], "is no whole number of at least 1, and below 2^31"),
     ],
 )
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path, videos, capsys, change, said):

@@ -12,6 +12,7 @@ from torch_geometric.nn import SAGEConv
 
 from mag2 import MLAVL, ActionGraphGuidance, TextFeatures, attach, attached, detach
 from mag2.guidance import FoldedGuidance
+from mag2.mlavl import FoldedMLAVL
 from mag2.plugin import fold
 from mag2.texts import TEXT_CONTROLS
 
@@ -135,6 +136,19 @@ def test_the_guides_of_mlavl_fold_with_the_texts_that_it_projects():
     clips = torch.randn(3, 7, 16)
     for guide, heard in ((model.guide_visual, "texts_visual"), (model.guide_audio, "texts_audio")):
         assert (guide.fold(output[heard])(clips) - guide(clips, output[heard])).abs().max() < 1e-5
+
+
+def test_a_folded_mlavl_takes_the_sizes_of_its_model_and_no_others():
+    texts = TextFeatures.for_sport("figure_skating")
+    folded = MLAVL(texts, visual_dim=6, audio_dim=6, dim=8, n_heads=2).fold()
+    assert FoldedMLAVL(**folded.sizes).state_dict().keys() == folded.state_dict().keys()
+    with pytest.raises(
+        TypeError, match="FoldedMLAVL takes no argument 'n_head'; there are visual_dim, audio_dim, dim,"
+    ):
+        FoldedMLAVL(**folded.sizes, n_head=2)
+    with pytest.raises(TypeError, match="FoldedMLAVL lacks the argument 'fusion': "):
+        FoldedMLAVL(**{name: size for name, size in folded.sizes.items() if name != "fusion"})
+    FoldedMLAVL(**{name: size for name, size in folded.sizes.items() if name != "residual"})  # as version 0.1 has it
 
 
 @pytest.mark.parametrize(

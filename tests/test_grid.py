@@ -6,12 +6,18 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from mag2.training import grid
+from mag2.data import Dataset
+from mag2.training import Run, grid
 from mag2.training.cells import Cell, read_result
+from mag2.training.contract import check_model
 from mag2.training.grid import run_grid
+from mag2.training.process_pool import error_line
 from mag2.training.target import Target
 
 TES = Target("", "TES")
@@ -52,6 +58,32 @@ def test_processes_give_what_one_process_gives(tmp_path):
     two, more = run(tmp_path / "two", workers=2)
     assert one == two
     assert ticks == more == 8
+
+
+def own():
+    raise ValueError("of a model of your own")
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: Run(epochs=0), "a training wants at least one epoch, got 0"),
+        (lambda: check_model(nn.Linear(2, 2)), "Linear.forward takes (input) and is called as"),
+        (lambda: Dataset.from_arrays([], []), "scores are a list of numbers, one a video, got none"),
+        (lambda: nn.Linear(2, 2)(torch.ones(3)), "RuntimeError: mat1 and mat2|RuntimeError: size mismatch"),
+        (lambda: {}["visual"], "KeyError: 'visual'"),
+        (lambda: Path("nowhere/at/all").read_text(), "FileNotFoundError: [Errno 2] No such file or directory: "),
+        (lambda: int("x"), "ValueError: invalid literal for int"),
+        (own, "ValueError: of a model of your own"),
+        (lambda: next(iter(())), "StopIteration"),
+    ],
+)
+def test_a_refusal_of_the_library_is_the_sentence_alone_and_another_error_has_its_class(call, line):
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        call()
+    said = error_line(caught.value)
+    assert any(said.startswith(each) for each in line.split("|")), said
+    assert "\n" not in said
 
 
 def work_with_a_pair(cell, folder, tick):

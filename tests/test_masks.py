@@ -119,6 +119,8 @@ def test_features_of_another_width_say_which_and_what_was_built():
     for model in (mlavl(), mlavl().eval().fold()):
         with pytest.raises(ValueError, match=r"audio is \(3, 6, 9\), and this model was built for features 8 wide"):
             model(clips(), torch.randn(B, T, 9))
+        with pytest.raises(ValueError, match=r"audio is .*; its axes look exchanged, give audio.transpose\(1, 2\)"):
+            model(clips(), clips().transpose(1, 2))
         with pytest.raises(ValueError, match="visual is a list; give a tensor"):
             model([1.0], clips())
 

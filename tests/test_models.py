@@ -57,6 +57,15 @@ def reading(name):
     return [number for number, modality in enumerate(WIDTHS) if modality in MODELS[name].reads]
 
 
+@each_kind
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool, torch.complex64])
+def test_features_that_are_no_floating_point_numbers_are_refused_in_one_sentence(name, kind):
+    model = MODELS[name].build().eval()
+    advice = "give real numbers" if kind in (torch.bool, torch.complex64) else r"\.float\(\) makes them of integers"
+    with pytest.raises(ValueError, match=rf"is a tensor of \w+; features are floating-point numbers: .*{advice}$"):
+        model(*(each.to(kind) for each in features()))
+
+
 # --- output, loss and gradient ---
 
 

@@ -77,15 +77,16 @@ def test_every_form_of_the_same_features_gives_the_same_dataset(form):
         torch.testing.assert_close(given[name], expected[name], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.float16])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8, np.uint64, np.float16, np.longdouble])
 def test_numbers_of_any_kind_become_float32(dtype):
     dataset = made([np.arange(12).reshape(3, 4).astype(dtype)] * N)
     assert dataset.train.batch([0]).visual.dtype == torch.float32
     assert dataset.train.batch([0]).visual[0, 2].tolist()[:4] == [8, 9, 10, 11]
 
 
-def test_bfloat16_tensors_are_read():
-    dataset = made([torch.ones(3, 4, dtype=torch.bfloat16)] * N)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.int64])
+def test_tensors_of_any_numbers_are_read(dtype):
+    dataset = made([torch.ones(3, 4).to(dtype)] * N)
     assert (dataset.train.batch([0]).visual == 1).all()
 
 

@@ -60,6 +60,15 @@ FEATURES = {
     "zero clips": (changed(1, np.zeros((0, WIDTH))), "entry 1 of visual .* is empty, with shape \\(0, 4\\)"),
     "zero wide": (changed(1, np.zeros((3, 0))), "entry 1 of visual .* is empty"),
     "another width": (changed(3, np.zeros((3, 5))), "entry 3 of visual .* of width 5 where entry 0 .* have 4"),
+    "exchanged axes": (
+        [each.T for each in CLEAN],
+        "the axes look exchanged, for every array has 4 rows; give \\(clips, w",
+    ),
+    "exchanged axes of one": (
+        changed(3, CLEAN[3].T),
+        "entry 3 of visual .*: its axes look exchanged, \\(4, 6\\) in place of \\(clips, width\\); give its transpose",
+    ),
+    "two networks": ([np.zeros((5, 3 + i % 2)) for i in range(N)], "with one network; or the axes look exchanged, for"),
     "one vector": (changed(0, np.zeros(WIDTH)), "entry 0 of visual .* has shape \\(4,\\) where \\(clips, width\\)"),
     "five axes": (changed(0, np.zeros((1, 2, 3, 4, 5))), "entry 0 of visual .* has shape"),
     "a number": (changed(0, 3.5), "entry 0 of visual .* has shape \\(\\)"),
@@ -217,6 +226,38 @@ def test_a_test_score_above_the_best_training_score_needs_a_scale():
 def split_of(label, **options):
     features = {"visual": ClipFeatures.stack(CLEAN[:2])}
     return Performances(["a", "b"], label, **({"scale": 1.0, "features": features, "clips": 3} | options))
+
+
+@pytest.mark.filterwarnings("ignore:.*of different length")
+@pytest.mark.parametrize(
+    "features",
+    [
+        np.zeros((N, 1024, 30), dtype=np.float32),
+        {"visual": np.zeros((N, 12, 30)), "audio": np.zeros((N, 30, 8))},
+        {"visual": np.zeros((N, 30, 8)), "audio": [np.zeros((768, 30))] * N},
+    ],
+)
+def test_axes_that_look_exchanged_are_said_where_they_can_be_read(features):
+    with pytest.warns(
+        UserWarning, match=r"every video has (1024|12|768) clips of \w+ features 30 wide: if these are 30 cl"
+    ):
+        made(features)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        np.zeros((N, 30, 1024), dtype=np.float32),
+        np.zeros((N, 1024, 768), dtype=np.float32),
+        [np.zeros((length, 30)) for length in (1024, 1023, 1024, 1024, 1024, 1024)],
+        {"visual": CLEAN, "audio": [np.zeros((len(each), 3)) for each in CLEAN]},
+        {"visual": np.zeros((N, 30, 8)), "audio": np.zeros((N, 30, 30))},
+    ],
+)
+def test_axes_that_do_not_are_not_spoken_of(features):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made(features)
 
 
 @pytest.mark.parametrize("label", [[50.0, 0.5], [0.5, -0.1], [0.5, math.nan], [math.inf, 0.5]])

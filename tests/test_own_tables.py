@@ -121,7 +121,7 @@ def test_other_arguments_of_read_are_refused(tmp_path):
         spec.read(tmp_path, "total")
     with pytest.raises(DataError, match="give it no label files and no locations of features"):
         spec.read(tmp_path, "score", features={"audio": None})
-    with pytest.raises(DataError, match=r"there is no folder .*: give the one of Faulty"):
+    with pytest.raises(DataError, match=r"there is no folder .*: give the folder of Faulty"):
         spec.read(tmp_path / "nowhere", "score")
     with pytest.raises(DataError, match="Faulty has no label files"):
         spec.read_labels({}, "score")

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 
-from mag2 import ActionGraphGuidance, TextFeatures
+from mag2 import MLAVL, ActionGraphGuidance, TextFeatures
+from mag2.baselines import GDLT, PAMFN, QTD, CoFInAl, MBertLate, ModalityBranch
 from mag2.saving.registry import FORMER_NAMES, KINDS, class_of, name_of_class, register
 from mag2.texts import Provenance, TextRows, provenance_of
 
@@ -26,6 +27,22 @@ def test_every_kind_is_a_class_that_can_be_described_and_built_again(name):
 @pytest.mark.parametrize("former", FORMER_NAMES)
 def test_what_version_0_1_called_a_kind_is_still_known(former):
     assert class_of(former) is class_of(FORMER_NAMES[former])
+
+
+@pytest.mark.parametrize("cls", [MLAVL, ActionGraphGuidance, GDLT, CoFInAl, QTD, PAMFN, ModalityBranch, MBertLate])
+def test_an_argument_that_no_released_model_has_is_refused(cls):
+    more = {"text_features": None} if cls is MLAVL else {"H": 4, "pe": "no", "query_var": 1.0} if cls is QTD else {}
+    with pytest.raises(TypeError, match="'dropuot'"):
+        cls.from_released({}, dropuot=0.1, **more)
+
+
+def test_an_option_of_the_hub_without_the_hub_is_refused(tmp_path):
+    guide = ActionGraphGuidance(4, torch.randn(3, 4))
+    with pytest.raises(TypeError, match="save_pretrained takes no argument 'safe'; there are commit_message, private"):
+        guide.save_pretrained(tmp_path / "guide", safe=True)
+    with pytest.raises(TypeError, match="private is for the hub: leave it out, or add push_to_hub=True"):
+        guide.save_pretrained(tmp_path / "guide", private=True)
+    assert not (tmp_path / "guide").exists()
 
 
 def test_a_name_belongs_to_one_class():

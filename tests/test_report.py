@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
@@ -166,6 +167,15 @@ def test_settings_versions_and_commands_stand_on_the_page(page):
         assert part in text
 
 
+def test_the_commands_that_repeat_a_run_and_its_page_say_where_and_whose(grid):
+    run = read_run(grid)
+    assert f"--out {grid}\n" in make_report(grid, figures=False).replace("</", "\n</")
+    before = replace(run, runs=[{"command": "mag2 train --rows gdlt"}])  # when the usual folder was not recorded
+    assert f"mag2 train --rows gdlt --out {grid}" in render(run_page(before, figures=False))
+    chosen = make_report(grid, row="10", target="TES", seed=1, figures=False)
+    assert f"mag2 report {grid} --row 10 --target TES --seed 1 --no-figures" in chosen
+
+
 def test_equal_folders_give_equal_pages(grid, page):
     assert make_report(grid) == page.read_text(encoding="utf-8")
 
@@ -323,6 +333,32 @@ def pages(page, hostile, scores, tmp_path_factory):
         "scores_page": write_report(scores, folder / "scores.html"),
         "hostile_scores": write_report(renamed(scores), folder / "hostile_scores.html"),
     }
+
+
+EDGES = """
+const wide = [...document.querySelectorAll(".scroll")].filter((each) => each.scrollWidth > each.clientWidth + 40);
+const chosen = wide.find((each) => each.querySelector(arguments[0]));
+chosen.scrollIntoView({block: "start", behavior: "instant"});
+chosen.scrollLeft = arguments[1];
+const box = chosen.getBoundingClientRect();
+return [box.left, box.right, box.top, Math.min(box.bottom, innerHeight)].map(Math.round);
+"""
+
+
+@in_a_browser
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("what", ["table", "img"])
+def test_a_shadow_stands_where_a_table_or_figure_goes_on_and_nowhere_else(chrome, page, what, dark):
+    chrome.open(page, width=390, dark=dark)
+    chrome.run("for (const each of document.querySelectorAll('details')) each.open = true")
+    shown = {}
+    for begin in (0, 10_000):
+        left, right, top, bottom = chrome.run(EDGES, what, begin)
+        pixels = chrome.pixels()[top:bottom, :, :3].mean(axis=2)
+        ground = np.median(pixels[:, left + 30 : right - 30])
+        edges = (pixels[:, left + 2 : left + 5], pixels[:, right - 5 : right - 2])
+        shown[begin] = [abs(np.median(edge) - ground) > 0.08 for edge in edges]
+    assert shown == {0: [False, True], 10_000: [True, False]}
 
 
 @in_a_browser

@@ -12,6 +12,7 @@ from mag2.baselines import GDLT
 from mag2.data import Batch, DataError, simulate
 from mag2.scoring import calibrate, contributions, score_by
 from mag2.scoring.conformal import half_width
+from mag2.scoring.scores import Score, Scores
 from mag2.training import Recipe, Run, fit, predict, save_trained
 
 TEXTS = TextFeatures.for_sport("figure_skating")
@@ -183,6 +184,22 @@ def test_the_measured_coverage_is_that_of_videos_held_out():
     assert f"{interval.coverage:.1%}" in str(interval)
 
 
+def test_scores_are_chosen_by_number_or_name_and_another_says_what_there_is():
+    every = [Score(name, 1.0, (1.0,), None, None, 4, 4, 0) for name in ("v1", "v2", "free skating")]
+    scores = Scores("MLAVL", "FS1000", "TES", 130.0, (0,), tuple(every), None)
+    assert scores["v2"] is scores[1] is scores[np.int64(1)] is scores[-2]
+    with pytest.raises(KeyError, match="there is no performance 'unknown'; there are 'v1', 'v2', 'free skating'"):
+        scores["unknown"]
+    with pytest.raises(KeyError, match="the nearest is 'free skating'"):
+        scores["free_skating"]
+    for number in (3, -4):
+        with pytest.raises(IndexError, match=f"there is no performance {number}; there are 3, from 0 to 2"):
+            scores[number]
+    for odd, kind in ((slice(0, 2), "slice"), (1.0, "float"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"is chosen by number or name, got a {kind}"):
+            scores[odd]
+
+
 def test_scores_are_plain_values_and_sentences(simulation, trained):
     scores = trained[0].score(clips_of(simulation, 0))
     plain = json.loads(json.dumps(scores.plain))
@@ -199,7 +216,12 @@ def test_scores_are_plain_values_and_sentences(simulation, trained):
     ("given", "options", "sentence"),
     [
         ({"visual": torch.rand(8, 7)}, {}, "visual features are 7 wide and the model was trained on 384"),
+        ({"visual": torch.rand(384, 8)}, {}, r"8 wide .* on 384: their axes look exchanged, give \(clips, width\)"),
         ({"visual": torch.rand(8)}, {}, r"want shape \(clips, width\), got shape \(8,\)"),
+        ({"visual": torch.ones(8, 384) > 0}, {}, r"want shape \(clips, width\), got a Tensor of bool"),
+        ({"visual": torch.ones(8, 384) * 1j}, {}, "got a Tensor of complex64"),
+        ({"visual": np.ones((8, 384), object)}, {}, "got a ndarray of object"),
+        ({"visual": [[["a", "b"]]]}, {}, "got a list of <U1"),
         ({"visual": torch.full((8, 384), torch.nan)}, {}, "NaN or infinite features"),
         ({"visual": "nowhere.npy"}, {}, "there is no feature file nowhere.npy"),
         ("nowhere", {}, "there is no file or folder nowhere"),

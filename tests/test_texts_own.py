@@ -1,6 +1,7 @@
 """Texts of your own: any action terms, any grade words, any encoder, saved and read again."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mag2 import MLAVL, ActionGraphGuidance, TextFeatures
 from mag2.adapters import gdlt
 from mag2.baselines import GDLT
 from mag2.texts import provenance_of
+from mag2.vocabulary import make_prompts
 
 VAULT = ["handspring", "round-off", "Yurchenko", "Tsukahara", "front tuck", "half turn", "landing"]
 GRADES = ["fall", "step", "hop", "small hop", "stuck landing"]
@@ -132,6 +134,35 @@ def test_what_cannot_be_encoded_is_one_sentence(actions, options, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         TextFeatures.encode(actions, **{"encoder": hashed, **options})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", ["visual_template", "audio_template"])
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("a video of {}", "is 'a video of {}', with a place for the action, which comes last: give the words before"),
+        ("a video of {action}", "with a place for the action"),
+        ("a {} video", "with a place for the action"),
+        ("a video of {{", "with a place for the action"),
+        ("a video of }", "with a place for the action"),
+        ("a video of %s", "with a place for the action"),
+        ("a video of <action>", "with a place for the action"),
+        ("a video of [CLASS]", "with a place for the action"),
+        ("", "is empty, ''"),
+        (" ", "is empty, ' '"),
+        (None, "is a NoneType, None: give the words before the action, 'a video of' for example"),
+        (("a video of",), "is a tuple, "),
+        ("very " * 60 + "good video of", "has 63 words"),
+    ],
+)
+def test_a_template_that_is_not_words_before_an_action_is_refused(side, template, said):
+    for call in (make_prompts, TextFeatures.for_sport, lambda *a, **k: TextFeatures.encode(*a, "random:0", **k)):
+        with pytest.raises(ValueError, match=f"^{side} .*{re.escape(said)}"):
+            call("figure_skating", **{side: template})
+
+
+def test_blanks_around_a_template_change_nothing():
+    assert make_prompts(VAULT, visual_template=" a  video of ") == make_prompts(VAULT)
 
 
 def test_minilm_says_what_to_install(monkeypatch):

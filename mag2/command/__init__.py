@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from mag2 import interrupts
-from mag2.command.parser import Command, Parser, one_line
+from mag2.command.parser import Command, Parser
 from mag2.saving import library_version
+from mag2.saving.sentences import error_sentence, unknown_name
 
 __all__ = ["main"]
 
@@ -50,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(given)  # --help and --version end here
     name, rest = given[0], given[1:]
     if name not in commands:
-        parser.error(f"unknown command {name!r}; there are {', '.join(commands)}")
+        parser.error(unknown_name("command", name, commands))
     interrupts.end()  # no earlier: what stands above is outside the try
     try:
         return commands[name].run(rest)
     except (ValueError, OSError) as error:
-        Parser(prog=f"mag2 {name}").error(one_line(error))
+        Parser(prog=f"mag2 {name}").error(error_sentence(error))
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

@@ -23,7 +23,8 @@ def _run(arguments: Sequence[str]) -> int:
     add_choice(parser)
     options = parser.parse_args(list(arguments))
     if not options.run.is_dir():
-        parser.error(f"there is no folder {options.run}; give the folder of a run")
+        found = f"{options.run} is a file" if options.run.exists() else f"there is no folder {options.run}"
+        parser.error(f"{found}; give the folder of a run")
     try:
         from mag2.figures import draw_figures
     except ImportError as missing:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.sentences import printable
 
-__all__ = ["Command", "Parser", "add_choice", "make_parser", "one_line", "print_json"]
+__all__ = ["Command", "Parser", "add_choice", "make_parser", "print_json"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,8 @@ def add_choice(parser: Parser) -> None:
     add = parser.add_argument
     add("--row", help="row whose model is shown; by default MLAVL's first row, else the first row")
     add("--target", help="one of several targets: TES, or FS1000/TES")
-    add("--seed", type=int, help="one of several seeds (the smallest)")
-    add("--data", metavar="FOLDER", help="present folder of the run's data, if they have moved")
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line."""
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    add("--seed", type=whole_number(0), help="one of several seeds (the smallest)")
+    add("--data", type=given_path, metavar="FOLDER", help="present folder of the run's data, if they have moved")
 
 
 def print_json(value: Any) -> None:

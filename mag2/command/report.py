@@ -30,6 +30,8 @@ def _run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     if not options.run.exists():
         parser.error(f"there is no folder {options.run}; give the folder of a run, or a file of scores")
+    if options.data is not None and options.no_figures:
+        parser.error("--data is for the figures; leave it out, or --no-figures")
     try:
         from mag2.report import write_report
     except ImportError as missing:

@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mag2.command.parser import Command, make_parser, print_json
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, real_number, whole_number
+from mag2.saving.places import check_file_place, make_folder
 
 if TYPE_CHECKING:
     from mag2.scoring import Scores, Trained
@@ -15,9 +17,9 @@ __all__ = ["COMMAND"]
 
 _ABOUT = """Score performances in the target's units, with an interval, grades and the contribution of each clip.
 
-RUN is the folder of `mag2 train`, of a table, or of one training. All targets in it are scored; the score of several
-seeds of one row is their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy of visual features. Without
-FEATURES, test videos of the run's own data are scored, which were not used for training."""
+RUN is the folder of `mag2 train`, of a table, or of one training, not of several of these. All targets in it are
+scored; the score of several seeds of one row is their mean. FEATURES is a folder that `mag2 extract` wrote, or a .npy
+of visual features. Without FEATURES, test videos of the run's own data are scored, which were not used for training."""
 _EXAMPLES = (
     "mag2 score runs/train-simulated                                   three test videos of the demo",
     "mag2 score runs/train features --names routine1 --json",
@@ -48,7 +50,7 @@ def _run(arguments: Sequence[str]) -> int:
     add("--names", nargs="+", metavar="NAME", help="videos to score, of the folder or of the test set")
     add("--row", help="one of several rows")
     add("--target", help="one of several targets: TES, or FS1000/TES")
-    add("--seed", type=int, help="one of several seeds; by default the mean of all")
+    add("--seed", type=whole_number(0), help="one of several seeds; by default the mean of all")
     add(
         "--explain",
         nargs="+",
@@ -59,22 +61,31 @@ def _run(arguments: Sequence[str]) -> int:
     )
     add(
         "--level",
-        type=float,
+        type=real_number(0, 1, open_ends=True),
         default=0.9,
         help="level of the interval: intended share of new videos whose score is inside (0.9)",
     )
-    add("--clip-seconds", type=float, metavar="SECONDS", help="duration of a clip, if the folder does not have it")
+    add(
+        "--clip-seconds",
+        type=real_number(0, open_ends=True),
+        metavar="SECONDS",
+        help="duration of a clip, if the folder does not have it",
+    )
     add("--data", type=given_path, metavar="FOLDER", help="present folder of the run's data, if they have moved")
     add("--device", default="cpu", help="device of the models: cpu, cuda, ... (cpu)")
     add("--out", type=given_path, metavar="FILE", help="write the scores as JSON to this file too")
     options = parser.parse_args(list(arguments))
-    if options.clip_seconds is not None and not options.clip_seconds > 0:
-        parser.error(f"--clip-seconds is above 0, got {options.clip_seconds}")
+    if options.out is not None:
+        check_file_place(options.out)
+    others = sorted({*options.explain} - {"none"})
+    if others and "none" in options.explain:
+        parser.error(f"--explain none gives no contributions; leave out {' and '.join(others)}")
     results = [_score(models, options) for models in _groups(options)]
     plain = [scores.plain | {"truth": truth} for scores, truth in results]
     if options.out is not None:
         from mag2.saving.atomic_io import write_atomically
 
+        make_folder(options.out.parent)
         write_atomically(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", options.out)
     if options.json:
         print_json(plain)
@@ -98,7 +109,34 @@ def _groups(options: Any) -> list[list["Trained"]]:
         rows = {str((each.about["row"] or {}).get("key")): None for each in models}
         if len(rows) > 1:
             raise ValueError(f"{options.run} has several rows for {target}: give --row, one of {', '.join(rows)}")
+        _check_one_run(models, options.run, target)
     return list(by_target.values())
+
+
+def _check_one_run(models: Sequence["Trained"], given: Path, target: str) -> None:
+    """Refuse models of several runs, or several of one seed: their mean would be that of different models."""
+    runs = list(dict.fromkeys(_run_of(each.folder) for each in models))
+    if len(runs) > 1:
+        shown = ", ".join(map(str, runs[:4])) + (" and more" if len(runs) > 4 else "")
+        raise ValueError(
+            f"{given} holds {len(runs)} runs with trained models of {target}, whose row keys and seeds may be the same "
+            f"({shown}): give the folder of one of them"
+        )
+    by_seed: dict[Any, Trained] = {}
+    for each in models:
+        other = by_seed.setdefault(each.seed, each)
+        if other is not each:
+            seeds = "no" if each.seed is None else "one"
+            raise ValueError(
+                f"{given} holds several trained models of {seeds} seed for {target}, {other.folder} and {each.folder}: "
+                f"give the folder of one of them"
+            )
+
+
+def _run_of(training: Path) -> Path:
+    """The folder of the run that a training belongs to."""
+    grid = next((parent for parent in training.parents if parent.name == "cells"), training)
+    return grid.parent
 
 
 def _score(models: Sequence["Trained"], options: Any) -> tuple["Scores", dict[str, float]]:

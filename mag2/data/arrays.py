@@ -1,6 +1,7 @@
 """Features and scores of your own, in memory or in `.npy` files, as the parts of a dataset."""
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,12 @@ from mag2.data.batch import common_lengths
 from mag2.data.errors import DataError
 from mag2.data.features import MODALITIES, VISION_LANGUAGE, ClipFeatures
 from mag2.data.npy_header import map_npy
-from mag2.data.raw_features import RawFeatures, check_shapes, mean_over_views
+from mag2.data.raw_features import RawFeatures, check_shapes, look_exchanged, mean_over_views
 from mag2.data.scores import checked_clips, checked_names, checked_scores, labels_of
 from mag2.data.splits import Split, checked_groups, make_split
 from mag2.data.store import default_cache_folders, short_hash, stored_features
 
-__all__ = ["OwnData", "own_data"]
+__all__ = ["OwnData", "as_array", "own_data"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def own_data(
     label, span, least = labels_of(numbers, names, made, scale, minimum)
     clips = None if clips is None else checked_clips(clips)
     read = {key: _read(videos, names, cache) for key, videos in listed.items()}
+    _warn_exchanged(read)
     used = made.used
     if len(used) < count:
         read = {key: part.subset(used) for key, part in read.items()}
@@ -80,6 +82,22 @@ def own_data(
         made = Split(**{name: np.searchsorted(used, part) for name, part in made.parts.items()})
     longest = int(common_lengths(read).max()) if clips is None else clips
     return OwnData(names, label, groups, span, least, read, longest, made)
+
+
+def _warn_exchanged(read: Mapping[str, ClipFeatures]) -> None:
+    """Say where the clips of a modality look like its width: nothing else would."""
+    for key, part in read.items():
+        others = [other for name, other in read.items() if name != key]
+        # As many columns as another modality has clips, and another number of rows than that: of every video.
+        like_clips = len({*part.lengths}) == 1 and any(
+            (other.lengths == part.width).all() and (other.lengths != part.lengths).all() for other in others
+        )
+        if look_exchanged(part.lengths.tolist(), part.width) or like_clips:
+            warnings.warn(
+                f"every video has {part.lengths[0]} clips of {key} features {part.width} wide: if these are "
+                f"{part.width} clips, the axes are exchanged; give (clips, width)",
+                stacklevel=4,
+            )
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,7 @@ def _listed(modality: str, videos: Any, count: int) -> _Listed:
         videos = list(videos.unbind())
     whole = None
     if isinstance(videos, Tensor | np.ndarray) and not (isinstance(videos, np.ndarray) and videos.dtype == object):
-        whole = _as_array(videos, modality)
+        whole = as_array(videos, modality)
         if whole.ndim not in (3, 4):
             raise DataError(f"{modality} is one array of shape {whole.shape}: {forms}")
         videos = list(whole)
@@ -183,7 +201,7 @@ def _raw(listed: _Listed, number: int, name: str) -> RawFeatures:
     if isinstance(video, str | os.PathLike):
         file = Path(video)
         return RawFeatures(name, where, file, partial(_mapped, file, where))
-    return _InMemory(name, where, Path(), lambda: _as_array(video, where))
+    return _InMemory(name, where, Path(), lambda: as_array(video, where))
 
 
 def _mapped(file: Path, where: str) -> NDArray:
@@ -199,7 +217,7 @@ def _mapped(file: Path, where: str) -> NDArray:
         raise DataError(f"{where} is {file}, which cannot be read ({fault.strerror}): give a .npy file") from fault
 
 
-def _as_array(video: Any, where: str) -> NDArray:
+def as_array(video: Any, where: str) -> NDArray:
     """A tensor, array or nested list as an array of the same numbers; what numpy would change silently is refused."""
     if isinstance(video, Tensor):
         if video.is_meta:
@@ -207,7 +225,14 @@ def _as_array(video: Any, where: str) -> NDArray:
         if video.layout != torch.strided:
             raise DataError(f"{where} is a sparse tensor: give its to_dense()")
         video = video.detach().cpu()
-        return (video.float() if video.dtype == torch.bfloat16 else video).numpy()
+        # numpy has no bfloat16 and no floats of 8 bits.
+        known = video.dtype in (torch.float16, torch.float32, torch.float64) or not video.is_floating_point()
+        try:
+            return (video if known else video.float()).numpy()
+        except (TypeError, RuntimeError):  # quantized, conjugated
+            raise DataError(
+                f"{where} is a tensor of {video.dtype}: give float32, its float() or dequantize()"
+            ) from None
     if isinstance(video, np.ma.MaskedArray):
         raise DataError(f"{where} is a masked array: give its filled(0), or leave the masked clips out")
     if isinstance(video, str | bytes | Mapping | set | frozenset):

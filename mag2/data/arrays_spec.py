@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from mag2.data.errors import DataError
 from mag2.data.performances import Dataset
-from mag2.data.reading import Locations
+from mag2.data.reading import Locations, require_folder
 from mag2.data.spec import DatasetSpec
 
 __all__ = ["ArraysSpec"]
@@ -70,8 +70,7 @@ class ArraysSpec(DatasetSpec):
             raise DataError(f"{self.name} is read by arrays(): give it no label files and no locations of features")
         if crops != "shortest":
             raise DataError(f"{self.name} is read by arrays(): its videos end with their shortest modality")
-        if not folder.is_dir():
-            raise DataError(f"there is no folder {folder}: give the one of {self.name}")
+        require_folder(folder, self.name)
         given = self.arrays(folder, target)
         if not isinstance(given, Mapping) or not {"features", "scores"} <= set(given):
             raise DataError(f"{self.name}.arrays returned no features or scores: return a dict with both")

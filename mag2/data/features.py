@@ -63,8 +63,16 @@ class ClipFeatures:
 
     @classmethod
     def stack(cls, videos: Sequence[ArrayLike]) -> "ClipFeatures":
-        """Copy the features of videos, a sequence of arrays (T_i, D), into one float32 array."""
-        arrays = [np.asarray(video, dtype=np.float32) for video in videos]
+        """The features of videos given one by one, each (T_i, D); they are copied into one float32 array.
+
+        Raises:
+            ValueError: videos of different widths or other shapes, or values that are no real numbers.
+        """
+        given = [np.asarray(video) for video in videos]
+        odd = next((array.dtype for array in given if array.dtype.kind not in "fiu"), None)
+        if odd is not None:
+            raise ValueError(f"ClipFeatures.stack wants real numbers, got {odd!s:.40}")
+        arrays = [array.astype(np.float32, copy=False) for array in given]
         widths = {array.shape[1:] for array in arrays}
         if len(widths) != 1 or len(next(iter(widths))) != 1:
             raise ValueError(f"ClipFeatures.stack wants videos (T_i, D) of one width D, got {sorted(widths)}")

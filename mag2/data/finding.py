@@ -16,6 +16,7 @@ __all__ = ["FilesOf", "Found", "find_files", "find_labels"]
 log = logging.getLogger(__name__)
 
 NO_LAYOUTS = Layouts()
+MOST_NAMED = 6  # entries of a folder that a sentence names
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ def find_labels(own: FilesOf, check: Callable[[Mapping[str, Path]], object]) -> 
         missing = next(path for path in usual.values() if not path.is_file())
         if missing.exists():
             raise DataError(f"the label file {missing} is no regular file: give a text file")
-        raise DataError(f"there is no label file {missing}: put it there or give its folder{own.layouts.sentence()}")
+        raise DataError(
+            f"there is no label file {missing} of {own.name}, and {root} holds {_contents(root)}: put it there or give "
+            f"its folder{own.layouts.sentence()}"
+        )
     log.info("%s: labels %s", own.name, " and ".join(map(str, found.values())))
     return found
 
@@ -121,6 +125,17 @@ def find_files(own: FilesOf, labels: Mapping[str, Path], examples: Sequence[Exam
     return Found({key: found[key] for key in own.features if key in found}, every)
 
 
+def _contents(folder: Path) -> str:
+    """What lies in a folder, in a few words."""
+    try:
+        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
+    except OSError:  # not there, or not ours to read
+        return "nothing that can be listed"
+    names = [name for name in names if not name.startswith(".")]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}" if names else "nothing"
+
+
 def _at_usual_place(own: FilesOf, modality: str, roots: Sequence[Path], label_folder: Path) -> Path | None:
     for root in roots:
         for place in listed(own.features[modality] or ()):
@@ -141,10 +156,10 @@ def _require(own: FilesOf, found: Mapping[str, Path], needs: Collection[str], ro
         if modality in found or place is None:
             continue
         if modality in needs:
-            tried = " or ".join(str(roots[0] / path) for path in listed(place))
+            tried, held = " or ".join(str(roots[0] / path) for path in listed(place)), _contents(roots[0])
             raise DataError(
-                f"there is no feature folder or file {tried}: put the {modality} features there or name their "
-                f"place{own.layouts.sentence()}"
+                f"there is no feature folder or file {tried} of {own.name}, and {roots[0]} holds {held}: put the "
+                f"{modality} features there or name their place{own.layouts.sentence()}"
             )
         if modality not in OPTIONAL:
             log.info("%s: no %s features found; it is read without them", own.name, modality)

@@ -11,6 +11,7 @@ from mag2.data.errors import DataError
 from mag2.data.features import ClipFeatures
 from mag2.data.fs1000 import FOLDERS, read_scores
 from mag2.data.labels import Example
+from mag2.data.layouts import Layouts
 from mag2.data.performances import VISION_LANGUAGE, Dataset, assemble
 from mag2.data.spec import DatasetSpec
 from mag2.programmes import (
@@ -108,6 +109,7 @@ class ISU(DatasetSpec):
     clips = LONGEST
     label_files: ClassVar = {"train": "train.txt", "test": "test.txt"}
     features: ClassVar = FOLDERS
+    layouts: ClassVar = Layouts(("train.txt and test.txt beside video/<name>.npy",))
     shipped = "real programmes and scores, the words of the programme as features"
     shipped_note = (
         "A clip is an executed element as the technical panel called it, without its grade of execution; no video is "

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from mag2.data.fs1000 import FOLDERS, FS1000
 from mag2.data.isu import ISU, chosen_performances
+from mag2.data.layouts import Layouts
 from mag2.data.programme import Programme, ProgrammeElement
 from mag2.programmes import SCALES, Performance, execution_of, music_fit, read_performances
 
@@ -34,6 +35,7 @@ class SimulatedISU(FS1000):
     columns = ("name", *SCALES, "factor")
     label_files: ClassVar = ISU.label_files
     features: ClassVar = FOLDERS
+    layouts: ClassVar = Layouts(("train.txt and test.txt beside video/<name>.npy and audio/<name>.npy",))
 
     discipline: str | None = None
     segment: str | None = None

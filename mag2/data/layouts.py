@@ -15,7 +15,7 @@ import numpy as np
 from mag2.data.errors import DataError
 from mag2.data.labels import Example
 
-__all__ = ["Layouts", "features_below", "labels_below", "relative_to"]
+__all__ = ["Layouts", "features_below", "files_in", "labels_below", "relative_to"]
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def labels_below(
     Raises:
         DataError: the files of the only folder that has them are at fault, or several folders have good ones.
     """
-    found = [files for folder in _folders(root) if (files := _label_files(folder, names))]
+    found = [files for folder in _folders(root) if (files := files_in(folder, names))]
     good, faults = [], []
     for files in found:
         try:
@@ -158,7 +158,7 @@ def _folders(root: Path) -> Iterator[Path]:
         level = below
 
 
-def _label_files(folder: Path, names: Mapping[str, Sequence[str]]) -> dict[str, Path] | None:
+def files_in(folder: Path, names: Mapping[str, Sequence[str]]) -> dict[str, Path] | None:
     """The label files in a folder: those whose names end alike, as train_fs800 and val_fs800, before others."""
     there = {key: [name for name in known if (folder / name).is_file()] for key, known in names.items()}
     if not all(there.values()):

@@ -254,8 +254,9 @@ class Dataset:
     ) -> "Dataset":
         """Build a dataset of N videos from arrays, tensors or `.npy` files.
 
-        Arrays are copied once, into float32. Files are read once into a store that is mapped into memory; one file of
-        float32 (N, T, D), or a memory map of it, is mapped without a copy.
+        Arrays are copied once, into float32, integers too; truth values, complex numbers and objects are refused.
+        Files are read once into a store that is mapped into memory; one file of float32 (N, T, D), or a memory map of
+        it, is mapped without a copy.
 
         Args:
             features: a dict from modality ("visual" always; "audio", "flow", "vision_language") to the videos, or the

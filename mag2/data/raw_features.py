@@ -15,7 +15,10 @@ from mag2.data.npy_header import map_npy
 from mag2.data.pickles import load_pickle
 from mag2.saving.sentences import reason_of
 
-__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "mean_over_views"]
+__all__ = ["RawFeatures", "check_shapes", "list_raw_features", "look_exchanged", "mean_over_views"]
+
+# The widths of what networks give for a clip: C3D, I3D, Video Swin, ViT, CLIP, DINOv2, VideoMAE, MiniLM and others.
+NETWORK_WIDTHS = frozenset((384, 512, 640, 768, 1024, 1280, 1408, 1536, 2048, 4096))
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,28 @@ def check_shapes(raw: Sequence[RawFeatures]) -> tuple[list[int], int]:
             example = raw[[shape[-1] for shape in shapes].index(usual)]
             raise DataError(
                 f"{each} has features of width {shape[-1]} where {example} and others have {usual}: "
-                f"extract all videos with one network"
+                f"{_advice(shape, usual, shapes)}"
             )
     return [shape[0] for shape in shapes], usual
+
+
+def _advice(odd: tuple[int, ...], usual: int, shapes: Sequence[tuple[int, ...]]) -> str:
+    """What to do about a shape whose width is not the usual one."""
+    network = "extract all videos with one network"
+    if len(odd) == 2 and odd[0] == usual:
+        return f"its axes look exchanged, {odd} in place of (clips, width); give its transpose"
+    if {len(shape) for shape in shapes} != {2} or len({shape[0] for shape in shapes}) > 1:
+        return network
+    exchanged = (
+        f"the axes look exchanged, for every array has {odd[0]} rows; give (clips, width), the transpose of each"
+    )
+    sure = len({shape[1] for shape in shapes}) > 2 or odd[0] in NETWORK_WIDTHS
+    return exchanged if sure else f"{network}; or {exchanged}"
+
+
+def look_exchanged(lengths: Sequence[int], width: int) -> bool:
+    """Whether videos of these lengths and this width are (width, clips), by the usual widths of networks."""
+    return len(lengths) > 1 and len({*lengths}) == 1 and lengths[0] in NETWORK_WIDTHS and width not in NETWORK_WIDTHS
 
 
 def mean_over_views(raw: RawFeatures) -> NDArray[np.float32]:

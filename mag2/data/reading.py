@@ -36,10 +36,12 @@ OPTIONAL = ("flow", VISION_LANGUAGE)
 Locations = str | Path | Sequence[str | Path]
 
 
-def require_folder(folder: Path, *labels: str | Path) -> None:
-    """Raise DataError unless the folder exists."""
+def require_folder(folder: Path, name: str, *labels: str | Path) -> None:
+    """Raise DataError unless the folder of the dataset of that name exists."""
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}: give the one that holds {' and '.join(map(str, labels))}")
+        found = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
+        holds = f", which holds {' and '.join(map(str, labels))}" if labels else ""
+        raise DataError(f"{found}: give the folder of {name}{holds}")
 
 
 def listed(locations: Locations) -> list[Path]:

@@ -130,7 +130,7 @@ class DatasetSpec(ABC):
         _require_known(f"label file of {self.name}", label_files or {}, self.label_files)
         _require_known("modality", features or {}, (*MODALITIES, VISION_LANGUAGE))
         named = {**self.label_files, **(label_files or {})}
-        require_folder(folder, *(self.path_of(pattern, target) for pattern in named.values()))
+        require_folder(folder, self.name, *(self.path_of(pattern, target) for pattern in named.values()))
         own = FilesOf(
             name=self.name,
             folder=folder,

@@ -14,9 +14,9 @@ from mag2.extraction.encoder import PRECISIONS
 from mag2.extraction.extracting import DTYPES, NO_SOUND, Extracted, extract
 from mag2.extraction.loading import FORMS
 from mag2.extraction.manifest import FOLDERS, MANIFEST
-from mag2.extraction.timing import LAST
-from mag2.saving.arguments import given_path
-from mag2.saving.sentences import one_line, printable
+from mag2.extraction.timing import LAST, MOST_FRAMES, RATES
+from mag2.saving.arguments import given_path, real_number, whole_number
+from mag2.saving.sentences import error_sentence, one_line, printable
 
 __all__ = ["main"]
 
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupts.end()
     parser = _parser()
     options = parser.parse_args(arguments)
+    missing = [path for path in options.videos if not path.exists()]
+    if missing:  # before any weights are loaded
+        parser.error(f"there is no video or folder {missing[0]}; give the path of a video, or of a folder of videos")
     chosen = {key: None if getattr(options, key) == "none" else getattr(options, key) for key in FOLDERS}
     try:
         with tqdm(unit="clip", leave=False, disable=not sys.stderr.isatty()) as bar:
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress=show,
             )
     except (ValueError, OSError) as error:
-        parser.error(one_line(str(error)))
+        parser.error(error_sentence(error))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {options.out}", file=sys.stderr)
         return 130
@@ -100,10 +103,15 @@ def _parser() -> _Parser:
         help=f"(none) {FORMS['vision_language']}; for other encoders ENCODER:WEIGHTS selects the weights: a tag, a "
         f"local file or random:SEED",
     )
-    add("--frames", type=int, default=32, help="number of frames of a clip (32)")
-    add("--fps", type=float, default=25, help="frames of a clip per second (25)")
+    add("--frames", type=whole_number(1, MOST_FRAMES), default=32, help="number of frames of a clip (32)")
+    add("--fps", type=real_number(*RATES), default=25, help="frames of a clip per second (25)")
     add("--last", choices=LAST, default="drop", help="drop or pad the end of a video that does not fill a clip (drop)")
-    add("--image-frames", type=int, metavar="N", help="number of frames of a clip for an image tower (all)")
+    add(
+        "--image-frames",
+        type=whole_number(1, MOST_FRAMES),
+        metavar="N",
+        help="number of frames of a clip for an image tower (all)",
+    )
     add(
         "--no-sound",
         choices=NO_SOUND,
@@ -113,7 +121,7 @@ def _parser() -> _Parser:
     add("--dtype", choices=DTYPES, default="float32", help="number format of the files (float32)")
     add("--device", default="cpu", help="device of the encoders: cpu, cuda, cuda:1, ... (cpu)")
     add("--precision", choices=list(PRECISIONS), default="float32", help="precision of the encoders (float32)")
-    add("--batch", type=int, default=4, help="number of clips that are encoded together (4)")
+    add("--batch", type=whole_number(1), default=4, help="number of clips that are encoded together (4)")
     return parser
 
 

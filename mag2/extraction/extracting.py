@@ -25,7 +25,7 @@ from mag2.extraction.sound import has_sound
 from mag2.extraction.timing import Timing
 from mag2.nn.devices import checked_device
 from mag2.saving.atomic_io import alone_in, remove_leftovers
-from mag2.saving.full_disk import naming_full_disk
+from mag2.saving.places import check_folder_place, make_folder
 
 __all__ = ["DTYPES", "NO_SOUND", "Extracted", "extract"]
 
@@ -132,6 +132,8 @@ def extract(
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch is the number of clips that are encoded at a time, 1 or more, got {batch!r}")
     place = checked_device(device)
+    out = Path(folder)
+    check_folder_place(out, " for the features")
     given = {"visual": visual, "audio": audio, "vision_language": vision_language}
     if not any(encoder is not None for encoder in given.values()):
         raise ValueError("there is no encoder; give visual, audio or vision_language")
@@ -149,11 +151,7 @@ def extract(
     for key, encoder in encoders.items():
         if encoder.random:
             say(f"the {key} encoder has random weights ({encoder.source}): its features mean nothing")
-    out = Path(folder)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder for the features")
-    with naming_full_disk(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, " for the features")
     work = _Work(timing, dtype, place, precision, batch, no_sound)
     with alone_in(out):
         for kept in (out, *(out / place for place in FOLDERS.values())):

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
-__all__ = ["LAST", "Timing"]
+__all__ = ["LAST", "MOST_FRAMES", "RATES", "Timing"]
 
 LAST = ("drop", "pad")
+MOST_FRAMES = 10_000  # of a clip
+RATES = (0.1, 1000)  # the least and the greatest number of frames a second
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Timing:
     last: str = "drop"
 
     def __post_init__(self) -> None:
-        if isinstance(self.frames, bool) or not isinstance(self.frames, int) or not 1 <= self.frames <= 10_000:
-            raise ValueError(f"frames is the number of frames of a clip, 1 to 10000, got {self.frames!r}")
-        if not isinstance(self.fps, int | float | Fraction) or not 0.1 <= self.fps <= 1000:
-            raise ValueError(f"fps is the number of frames a second, 0.1 to 1000, got {self.fps!r}")
+        if isinstance(self.frames, bool) or not isinstance(self.frames, int) or not 1 <= self.frames <= MOST_FRAMES:
+            raise ValueError(f"frames is the number of frames of a clip, 1 to {MOST_FRAMES}, got {self.frames!r}")
+        if not isinstance(self.fps, int | float | Fraction) or not RATES[0] <= self.fps <= RATES[1]:
+            raise ValueError(f"fps is the number of frames a second, {RATES[0]} to {RATES[1]}, got {self.fps!r}")
         if self.last not in LAST:
             raise ValueError(f"last is {' or '.join(map(repr, LAST))}, got {self.last!r}")
         object.__setattr__(self, "fps", _rate(self.fps))

@@ -10,6 +10,8 @@ from mag2.figures.of_models import best_and_worst, fused, patterns, weights
 from mag2.figures.of_results import error_by_range, learning_curves, predicted_against_true, seed_spread
 from mag2.figures.style import style
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.places import check_folder_place, make_folder
+from mag2.saving.sentences import unknown_name
 from mag2.training.run_folder import RunFolder, read_run
 
 __all__ = ["FIGURES", "Figures", "draw_figures", "make_figures"]
@@ -75,11 +77,10 @@ def draw_figures(
     """
     check_formats(formats)
     run = read_run(folder)
-    made = make_figures(run, row=row, target=target, seed=seed, figures=figures, data=data)
     place = Path(out) if out is not None else run.path / "figures"
-    if place.exists() and not place.is_dir():
-        raise ValueError(f"{place} is a file; give a folder for the figures")
-    place.mkdir(parents=True, exist_ok=True)
+    check_folder_place(place, " for the figures")
+    made = make_figures(run, row=row, target=target, seed=seed, figures=figures, data=data)
+    make_folder(place, " for the figures")
     files = [path for drawing in made.drawings for path in drawing.save(place, formats)]
     page = place / "figures.md"
     write_atomically(_page(run, made, formats), page)
@@ -106,7 +107,7 @@ def make_figures(
     """
     unknown = [name for name in figures or () if name not in FIGURES]
     if unknown:
-        raise ValueError(f"unknown figure {unknown[0]!r}; there are {', '.join(FIGURES)}")
+        raise ValueError(unknown_name("figure", unknown[0], FIGURES))
     with style():
         pass  # matplotlib is there, or one sentence says that it is not
     drawings: list[Drawing] = []

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mag2.guidance.message_passing import neighbour_mean
+from mag2.nn.feature_rows import check_floating
 from mag2.nn.linear import Linear
 from mag2.nn.masks import blanked, checked_mask
 from mag2.nn.modules import is_unmodified
@@ -154,6 +155,7 @@ def checked_clips(clips: Tensor, clip_mask: Tensor | None, dim: int) -> Tensor:
         raise ValueError(f"clips want a tensor (B, T, {dim}), got a {type(clips).__name__}")
     if clips.dim() != 3 or clips.shape[-1] != dim:
         raise ValueError(f"clips want shape (B, T, {dim}), got {tuple(clips.shape)}")
+    check_floating(clips=clips)
     mask = checked_mask(clip_mask, clips.shape[:2])
     return clips if mask is None else clips.masked_fill(~(mask[..., None] | clips.isfinite()), 0)
 

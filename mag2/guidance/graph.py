@@ -21,7 +21,7 @@ from mag2.guidance.folded import FoldedGuidance
 from mag2.guidance.message_passing import Convolution, make_convolution
 from mag2.nn.dropout import check_probability, dropout
 from mag2.nn.pretrained import Pretrained
-from mag2.nn.state_dicts import accept_former_keys, load_strictly, without_prefix
+from mag2.nn.state_dicts import accept_former_keys, check_names, load_strictly, without_prefix
 from mag2.texts.controls import CONTROLS, TEXT_CONTROLS, controlled
 from mag2.texts.projected import ProjectedTexts, checked_rows
 from mag2.texts.provenance import Provenance, provenance_of
@@ -182,12 +182,14 @@ class ActionGraphGuidance(Pretrained):
 
         Args:
             state_dict: their weights, with or without the prefix ``module.``.
-            args: arguments by the authors' names. Only `dropout` is used; sizes are taken from the shapes of the
-                weights, and other arguments are ignored.
+            args: arguments by the authors' names. Only `dropout` is used; input_dim and hidden_dim are taken from the
+                shapes of the weights.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape.
+            TypeError: an argument of another name.
         """
+        check_names(args, ("dropout", "input_dim", "hidden_dim"), "ActionGraphGuidance.from_released")
         state = without_prefix(state_dict)
         if "conv1.lin_l.weight" not in state:
             raise ValueError(f"no conv1.lin_l.weight among the keys; a MAGG_Module has {_SAGE_KEYS}")

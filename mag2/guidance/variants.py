@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mag2.guidance.graph import ActionGraphGuidance
+from mag2.nn.feature_rows import check_floating
 from mag2.nn.masks import blanked, checked_mask
 
 __all__ = ["GUIDES", "MLPGuidance", "TransformerGuidance", "make_guides"]
@@ -134,3 +135,4 @@ def _check(clips: Tensor, texts: Tensor, dim: int) -> None:
     if clips.dim() != 3 or texts.dim() != 2 or clips.shape[-1] != dim or texts.shape[-1] != dim:
         shapes = f"{tuple(clips.shape)} and {tuple(texts.shape)}"
         raise ValueError(f"clips want shape (B, T, {dim}) and texts (M, {dim}), got {shapes}")
+    check_floating(clips=clips, texts=texts)

@@ -10,11 +10,20 @@ from mag2.context import SharedSpecificContextEncoder
 from mag2.fusion import make_fusion
 from mag2.grading import PromptGuidedGrading
 from mag2.guidance import FoldedGuidance
+from mag2.nn.feature_rows import check_floating
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.pretrained import Pretrained
+from mag2.nn.state_dicts import check_names
 from mag2.projection import TokenProjection
 
 __all__ = ["FoldedMLAVL"]
+
+
+# Those of MLAVL, with its number of grades.
+_SIZES = (
+    *("visual_dim", "audio_dim", "dim", "n_heads", "n_context", "n_fusion", "n_grading", "dropout", "guidance"),
+    *("residual", "fusion", "queries", "use_pe", "control", "control_seed", "released", "n_grades"),
+)
 
 
 class FoldedMLAVL(Pretrained):
@@ -29,11 +38,16 @@ class FoldedMLAVL(Pretrained):
         sizes: all of the model (`MLAVL.sizes`), and n_grades.
 
     Raises:
+        TypeError: sizes of other names, or not all of them.
         ValueError: in `forward`: as `MLAVL`.
     """
 
     def __init__(self, **sizes: Any):
         super().__init__()
+        check_names(sizes, _SIZES, "FoldedMLAVL")
+        missing = [name for name in _SIZES if name not in sizes and name != "residual"]  # which version 0.1 had not
+        if missing:
+            raise TypeError(f"FoldedMLAVL lacks the argument {missing[0]!r}: MLAVL.fold makes one of a trained model")
         self.sizes = sizes
         dim, n_heads, dropout = sizes["dim"], sizes["n_heads"], sizes["dropout"]
         self.project_visual = TokenProjection(sizes["visual_dim"], dim)
@@ -108,10 +122,14 @@ def checked_features(
         if not isinstance(features, Tensor):
             raise ValueError(f"{name} is a {type(features).__name__}; give a tensor (videos, clips, {width})")
         if features.dim() != 3 or features.shape[-1] != width:
+            exchanged = features.dim() == 3 and features.shape[1] == width
+            build = f"build it with {name}_dim={features.shape[-1] if features.dim() else width}"
             raise ValueError(
                 f"{name} is {tuple(features.shape)}, and this model was built for features {width} wide, "
-                f"(videos, clips, {width}); build it with {name}_dim={features.shape[-1] if features.dim() else width}"
+                f"(videos, clips, {width}); "
+                f"{f'its axes look exchanged, give {name}.transpose(1, 2)' if exchanged else build}"
             )
+    check_floating(visual=visual, audio=audio)
     if visual.shape[:2] != audio.shape[:2]:
         raise ValueError(
             f"visual and audio want as many videos and clips, got {tuple(visual.shape)} and {tuple(audio.shape)}"

@@ -15,7 +15,7 @@ from mag2.mlavl.folded import FoldedMLAVL, checked_features, entered
 from mag2.mlavl.released import THEIR_CLIP, our_weights, released_texts
 from mag2.nn.modules import evaluating
 from mag2.nn.pretrained import Pretrained
-from mag2.nn.state_dicts import accept_former_keys, count_layers, load_strictly, without_prefix
+from mag2.nn.state_dicts import accept_former_keys, check_names, count_layers, load_strictly, without_prefix
 from mag2.projection import TokenProjection
 from mag2.texts import LiveTexts, ProjectedTexts, Provenance, TextFeatures
 
@@ -267,11 +267,14 @@ class MLAVL(Pretrained):
             text_features: `TextFeatures`, or their matrix (rows, D) in the released row order.
             n_text: number of visual texts; half the action rows by default.
             use_pe, dropout, n_head: arguments by the authors' names; no weight shows them.
-            sizes: other arguments of theirs; ignored, because the shapes of the weights give these sizes.
+            sizes: their in_dim, hidden_dim, n_encoder, n_decoder, n_query; ignored, because the shapes of the weights
+                give these sizes.
 
         Raises:
             ValueError: a key is missing, unexpected or of another shape, or the texts do not fit the model.
+            TypeError: an argument of another name.
         """
+        check_names(sizes, ("in_dim", "hidden_dim", "n_encoder", "n_decoder", "n_query"), "MLAVL.from_released")
         state = {k: v for k, v in without_prefix(state_dict).items() if not k.startswith(THEIR_CLIP)}
         shapes = {key: tuple(value.shape) for key, value in state.items()}
         try:

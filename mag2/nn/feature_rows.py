@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_feature_rows", "check_tensors"]
+__all__ = ["check_feature_rows", "check_floating", "check_tensors"]
 
 
 def check_feature_rows(rows: Any, what: str) -> None:
@@ -30,12 +30,29 @@ def check_feature_rows(rows: Any, what: str) -> None:
 
 
 def check_tensors(**given: Any) -> None:
-    """Refuse arrays and lists where tensors are expected; None is left to others.
+    """Refuse arrays and lists, and numbers that are not floating point, where features are expected.
+
+    None is left to others.
 
     Raises:
-        ValueError: naming the first that is no tensor.
+        ValueError: naming the first that is no tensor, or no floating-point one.
     """
     for name, value in given.items():
         if value is not None and not isinstance(value, Tensor):
             hint = "; torch.from_numpy makes one of an array" if hasattr(value, "__array__") else ""
             raise ValueError(f"{name} is a {type(value).__name__}; give a tensor (videos, clips, width){hint}")
+    check_floating(**given)
+
+
+def check_floating(**given: Tensor | None) -> None:
+    """Refuse integers, truth values and complex numbers: no model computes with them.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name, value in given.items():
+        if value is not None and not value.is_floating_point():
+            integer = value.dtype != torch.bool and not value.is_complex()
+            advice = f"{name}.float() makes them of integers" if integer else "give real numbers"
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ValueError(f"{name} is a tensor of {kind}; features are floating-point numbers: {advice}")

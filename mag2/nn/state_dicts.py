@@ -1,12 +1,13 @@
 """Weights by name: prefixes of wrappers stripped, former keys renamed, sizes read off, every key and shape checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 __all__ = [
     "accept_former_keys",
+    "check_names",
     "count_layers",
     "load_strictly",
     "need",
@@ -23,6 +24,17 @@ def without_prefix(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             key = key.partition(".")[2]
         plain[key] = value
     return plain
+
+
+def check_names(given: Collection[str], known: Collection[str], what: str) -> None:
+    """Refuse arguments by names that a call does not know, which would have no effect; what the call is, in words.
+
+    Raises:
+        TypeError: as Python does for the arguments of a function, with the names that there are.
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"{what} takes no argument {unknown[0]!r}; there are {', '.join(known)}")
 
 
 def need(weights: Mapping[str, Tensor], key: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,13 @@ def run_page(
     if figures:
         sections.append(_figures(run, row=row, target=target, seed=seed, data=data))
     predicted = _predictions(run, row=row, target=target, seed=seed)
-    sections += [*([predicted] if predicted.blocks else []), _settings(run), _repeat(run)]
+    sections += [*([predicted] if predicted.blocks else []), _settings(run)]
+    chosen = {"--row": row, "--target": target, "--seed": seed, "--data": data}
+    sections.append(
+        _repeat(
+            run, [word for name, given in chosen.items() if given is not None for word in (name, str(given))], figures
+        )
+    )
     return Page(
         title=f"{run.title}: {'SIMULATED data' if run.simulated else ' and '.join(names)}",
         lead=_lead(run, names),
@@ -128,16 +134,25 @@ def _settings(run: RunFolder) -> Section:
     return Section("Settings and versions", [*blocks, Facts(about)] if about else blocks)
 
 
-def _repeat(run: RunFolder) -> Section:
+def _repeat(run: RunFolder, chosen: Sequence[str], figures: bool) -> Section:
+    folder = shlex.quote(str(run.path))
     commands = [str(each["command"]) for each in run.runs if each.get("command")]
+    # Earlier versions recorded no --out where the usual folder was taken.
+    commands = [each if _names_out(each) else f"{each} --out {folder}" for each in commands]
     blocks: list[Any] = []
     if commands:
         blocks += [Sentence("The trainings:"), Code("\n".join(dict.fromkeys(commands)))]
     else:
         blocks.append(Sentence("This folder was trained from Python: nothing in it says by which call."))
-    folder = shlex.quote(str(run.path))
-    blocks += [Sentence("This page and its figures:"), Code(f"mag2 report {folder}\nmag2 figures {folder}")]
+    options = "".join(f" {shlex.quote(word)}" for word in chosen)
+    without = "" if figures else " --no-figures"
+    lines = [f"mag2 report {folder}{options}{without}", *([f"mag2 figures {folder}{options}"] if figures else [])]
+    blocks += [Sentence("This page and its figures:" if figures else "This page:"), Code("\n".join(lines))]
     return Section("Repeat it", blocks)
+
+
+def _names_out(command: str) -> bool:
+    return any(word == "--out" or word.startswith("--out=") for word in command.split())
 
 
 def _plain(value: Any) -> str:

@@ -6,6 +6,7 @@ from mag2.report.of_run import run_page
 from mag2.report.of_scores import read_scores, scores_page
 from mag2.report.page import render
 from mag2.saving.atomic_io import write_atomically
+from mag2.saving.places import check_file_place, make_folder
 from mag2.scoring.scores import Scores
 from mag2.training.run_folder import read_run
 
@@ -48,8 +49,9 @@ def write_report(
     out = Path(out)
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give a file, {out / 'report.html'} say")
+    check_file_place(out)
     text = make_report(source, row=row, target=target, seed=seed, figures=figures, data=data)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_atomically(text, out)
     return out
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mag2.nn.state_dicts import load_strictly, without_prefix
 from mag2.saving.atomic_io import replacing
 from mag2.saving.bounded_json import load_json
+from mag2.saving.places import make_folder
 from mag2.saving.sentences import shortened
 
 # What a JSON says its format is. 1: kinds are places of classes (mag2 0.1). 2: kinds are names of the registry.
@@ -58,7 +59,7 @@ def write_folder(folder: Path, names: tuple[str, str], weights: dict[str, Tensor
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data = save(weights, metadata={"format": "pt"})
     text = json.dumps({**about, "sha256": hashlib.sha256(data).hexdigest()}, indent=2, ensure_ascii=False)
     with replacing(folder / names[1]) as described, replacing(folder / names[0]) as weighted:

@@ -1,10 +1,12 @@
 """`save_pretrained`, `from_pretrained` and `push_to_hub` of `mag2.nn.pretrained.Pretrained`."""
 
+import inspect
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from mag2.nn.pretrained import Module, Pretrained
+from mag2.nn.state_dicts import check_names
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.checked_build import build_checked, check_arguments, expected_arguments
 from mag2.saving.folders import (
@@ -55,7 +57,12 @@ class HubStorage:
 
         Raises:
             ValueError: the module was built with code of your own, or something is attached to it.
+            TypeError: an unknown option, or one of the hub without `push_to_hub`.
         """
+        known = tuple(inspect.signature(self.push).parameters)[2:]
+        check_names(hub, known, f"{type(module).__name__}.save_pretrained")
+        if hub and not push_to_hub:
+            raise TypeError(f"{next(iter(hub))} is for the hub: leave it out, or add push_to_hub=True")
         if module.config is None:
             raise ValueError(f"this {type(module).__name__} was built with code of your own; save its state_dict")
         if any(getattr(part, "holds_plugs", False) for part in module.modules()):

@@ -2,11 +2,14 @@
 
 import re
 import reprlib
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
-__all__ = ["one_line", "printable", "reason_of", "shortened"]
+__all__ = ["error_sentence", "nearest_name", "one_line", "printable", "reason_of", "shortened", "unknown_name"]
 
 # Control characters, those that turn the direction of the text after them, separators of lines, and halves of pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial$")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
@@ -21,6 +24,14 @@ def one_line(text: str) -> str:
     return printable(" ".join(re.split(r"[ \t\r\n]+", text.strip())))
 
 
+def error_sentence(error: BaseException) -> str:
+    """What an error says, in one line; of a fault of the system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        name = _PARTIAL.sub("", str(error.filename))  # whoever runs a command has not named the partial file
+        return one_line(f"{name} cannot be read or written ({error.strerror}); give another path")
+    return one_line(str(error)) or type(error).__name__
+
+
 def shortened(value: object) -> str:
     """A value in one short line, however long it is."""
     try:
@@ -32,3 +43,27 @@ def shortened(value: object) -> str:
 def reason_of(fault: OSError) -> str:
     """Return the reason of an error of the operating system, in its words."""
     return fault.strerror or one_line(str(fault)) or "the system refused it"
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
+    """That a name is unknown, the names that there are, and the one that is nearest to it, if one is near."""
+    names = list(map(str, known))
+    near = nearest_name(given, names)
+    return f"unknown {kind} {given!r}; there are {', '.join(names)}{'' if near is None else f'; the nearest is {near}'}"
+
+
+def nearest_name(given: str, known: Sequence[str]) -> str | None:
+    """The name that is nearest to a given one, however it is spelt: it has it as a part, or nearly its letters."""
+    plain = {_plain(name): name for name in reversed(known)}
+    text = _plain(given)
+    if text in plain:
+        return plain[text]
+    close = get_close_matches(text, plain, n=1)
+    if not close and len(text) > 2:
+        close = [name for name in plain if text in name or (len(name) > 2 and name in text)][-1:]
+    return plain[close[0]] if close else None
+
+
+def _plain(name: str) -> str:
+    """Letters, digits and + in lower case: what is left of figure_skating, Figure skating and figure-skating."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum() or letter == "+")

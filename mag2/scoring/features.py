@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mag2.data import DataError, Performances
+from mag2.data.arrays import as_array
 from mag2.data.features import ClipFeatures
 from mag2.data.npy_header import map_npy
 from mag2.data.performances import MODALITIES, VISION_LANGUAGE
@@ -61,7 +62,7 @@ def read_given(
             with different videos.
     """
     if isinstance(features, Performances):
-        _check_widths(features.widths, widths)
+        _check_widths(features.widths, widths, dict.fromkeys(features.widths, features.lengths))
         return Given(features, _numbers(features.names, names))
     seconds = None
     if isinstance(features, str | Path):
@@ -87,7 +88,8 @@ def read_given(
             odd = sorted(set(videos) ^ set(called))[0]
             raise DataError(f"video {odd!r} does not have both visual and {key} features: give both, or neither")
     stacked = {key: ClipFeatures.stack([videos[name] for name in called]) for key, videos in by_modality.items()}
-    _check_widths({key: part.width for key, part in stacked.items()}, widths)
+    given_widths = {key: part.width for key, part in stacked.items()}
+    _check_widths(given_widths, widths, {key: part.lengths for key, part in stacked.items()})
     label = torch.zeros(len(called))
     made = Performances(called, label, scale=scale, features=stacked, clips=clips)
     return Given(made, list(range(len(called))), seconds)
@@ -134,13 +136,10 @@ def _clips(modality: str, name: str, value: Any) -> np.ndarray:
         if not file.is_file():
             raise DataError(f"there is no feature file {file}: give a .npy of one video's clips")
         return mean_over_views(RawFeatures(name, "this call", file, lambda: map_npy(file)))
-    try:
-        rows = value.detach().cpu().float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-        numeric = rows.dtype.kind in "fiu"
-    except ValueError:
-        numeric = False
+    rows = as_array(value, f"the {modality} features of {name!r}")
+    numeric = rows.dtype.kind in "fiu"
     if not numeric or rows.ndim not in (2, 3) or 0 in rows.shape:
-        given = f"shape {rows.shape}" if numeric else f"a {type(value).__name__}"
+        given = f"shape {rows.shape}" if numeric else f"a {type(value).__name__} of {rows.dtype!s:.40}"
         raise DataError(f"the {modality} features of {name!r} want shape (clips, width), got {given}")
     return mean_over_views(RawFeatures(name, "this call", Path(f"the {modality} features"), lambda: rows))
 
@@ -174,10 +173,12 @@ def _clip_seconds(folder: Path) -> float | None:
         return None
 
 
-def _check_widths(given: Mapping[str, int], trained: Mapping[str, int]) -> None:
+def _check_widths(given: Mapping[str, int], trained: Mapping[str, int], lengths: Mapping[str, Any]) -> None:
     for key in (*MODALITIES, VISION_LANGUAGE):
         if key in given and key in trained and given[key] != trained[key]:
+            exchanged = (np.asarray(lengths[key]) == trained[key]).all()
+            advice = "extract them with the network of its training"
             raise DataError(
                 f"the {key} features are {given[key]} wide and the model was trained on {trained[key]}: "
-                f"extract them with the network of its training"
+                f"{'their axes look exchanged, give (clips, width)' if exchanged else advice}"
             )

@@ -54,10 +54,12 @@ def load_trained(
         raise ValueError(f"build is a {name}; give a function that makes one: build=lambda: {name}(...)")
     found = find_trained(folder, row=row, target=target, seed=seed)
     if len(found) > 1:
-        shown = ", ".join(_name(path) for path in found[:4]) + (" and so on" if len(found) > 4 else "")
-        raise ValueError(
-            f"{folder} holds {len(found)} trained models that fit ({shown}); give row, target and seed of one of them"
-        )
+        shown = list(dict.fromkeys(map(_name, found)))
+        apart = len(shown) == len(found)
+        advice = "row, target and seed of one of them" if apart else "the folder of one of them"
+        shown = shown if apart else [str(path.relative_to(folder)) for path in found]
+        some = ", ".join(shown[:4]) + (" and so on" if len(shown) > 4 else "")
+        raise ValueError(f"{folder} holds {len(found)} trained models that fit ({some}); give {advice}")
     place = found[0]
     about = _about(place / ABOUT)
     if not about["weights"]:
@@ -89,7 +91,8 @@ def find_trained(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give the folder of a run or of one training")
+        found = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
+        raise ValueError(f"{found}; give the folder of a run or of one training")
     places = sorted({path.parent for path in folder.rglob(ABOUT)}, key=_order)
     if not places:
         raise ValueError(

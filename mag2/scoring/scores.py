@@ -1,9 +1,11 @@
 """The scores of performances in the target's units, with intervals, contributions of clips, grades and notes."""
 
 import math
+import operator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
+from mag2.saving.sentences import nearest_name
 from mag2.scoring.conformal import Interval
 
 __all__ = ["NamedAction", "Score", "Scores"]
@@ -103,14 +105,30 @@ class Scores:
     def __iter__(self) -> Any:
         return iter(self.performances)
 
-    def __getitem__(self, name: int | str) -> Score:
-        """Return the score of a performance by its number or its name; KeyError for an unknown name."""
-        if isinstance(name, int):
-            return self.performances[name]
-        found = next((each for each in self.performances if each.name == name), None)
-        if found is None:
-            raise KeyError(name)
-        return found
+    def __getitem__(self, name: SupportsIndex | str) -> Score:
+        """Return the score of a performance by its number or its name.
+
+        Raises:
+            KeyError: no performance of that name. IndexError: no number of one. TypeError: neither number nor name.
+        """
+        count = len(self.performances)
+        if isinstance(name, str):
+            found = next((each for each in self.performances if each.name == name), None)
+            if found is None:
+                names = [each.name for each in self.performances]
+                more = f" and {count - MOST_NAMES} more" if count > MOST_NAMES else ""
+                near = nearest_name(name, names)
+                hint = "" if near is None else f"; the nearest is {near!r}"
+                listed = ", ".join(map(repr, names[:MOST_NAMES]))
+                raise KeyError(f"there is no performance {name!r}; there are {listed}{more}{hint}")
+            return found
+        try:
+            number = operator.index(name)
+        except TypeError:
+            raise TypeError(f"a performance is chosen by number or name, got a {type(name).__name__}") from None
+        if not -count <= number < count:
+            raise IndexError(f"there is no performance {number}; there are {count}, from 0 to {count - 1}")
+        return self.performances[number]
 
     def __repr__(self) -> str:
         return f"Scores({self.target} by {self.model}, {len(self)} performances)"
@@ -128,6 +146,7 @@ class Scores:
         return "\n".join([*lines, "", *self.notes])
 
 
+MOST_NAMES = 12  # performances that an error names
 SHOWN = 3  # clips of each kind that a summary names
 
 

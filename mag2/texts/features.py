@@ -176,6 +176,8 @@ class TextFeatures:
         if encoder == "shipped":
             return cls.for_sport(sport, **prompts)
         saved = (Path(encoder) / _FILES[1]).is_file()
+        if not saved and Path(encoder).is_dir():
+            raise ValueError(f"{encoder} is a folder without texts; give one that mag2 texts --out wrote")
         if not saved and not Path(encoder).is_file():
             return cls.encode(sport, encoder, **prompts)
         texts = cls.from_saved(encoder) if saved else cls.from_released(encoder)

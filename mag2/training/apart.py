@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.data.performances import MODALITIES, VISION_LANGUAGE
+from mag2.saving.sentences import unknown_name
 
 __all__ = ["folders_apart", "refuse_apart"]
 
@@ -41,7 +42,7 @@ def folders_apart(options: argparse.Namespace, datasets: Collection[str], first:
             _set_once(apart[name], "feature_folder", path, f"the features of {name}")
             continue
         if modality not in PARTS:
-            raise ValueError(f"--feature-folder {given}: unknown modality {modality!r}; there are {', '.join(PARTS)}")
+            raise ValueError(f"--feature-folder {given}: {unknown_name('modality', modality, PARTS)}")
         places = dict(apart[name].get("places", ()))
         _set_once(places, modality, path, f"the {modality} features of {name}")
         apart[name]["places"] = tuple((each, str(place)) for each, place in places.items())

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from mag2 import interrupts
 from mag2.data import TARGETS, Dataset
 from mag2.saving.atomic_io import write_atomically
-from mag2.saving.sentences import one_line
+from mag2.saving.places import check_file_place, check_folder_place
+from mag2.saving.sentences import error_sentence
 from mag2.training.cell_result import table_results
 from mag2.training.cells import Cell, Outcome, read_result
 from mag2.training.checks import check_device, check_models, check_one_kind, rows_with_features
@@ -29,7 +30,7 @@ from mag2.training.resolve_args import resolve
 from mag2.training.run_manifest import describe_call, recorded
 from mag2.training.said import log_on_stderr
 from mag2.training.sober_notes import guided_notes, ridge_notes
-from mag2.training.table_file import write_table
+from mag2.training.table_file import TABLE, write_table
 from mag2.training.tables import Heading, Table
 from mag2.training.target import Target
 from mag2.training.threads import threads_of_torch
@@ -56,7 +57,7 @@ def main(table: Table, arguments: Sequence[str] | None = None, *, program: str |
         with threads_of_torch(options.threads):
             return _run(table, options)
     except (ValueError, OSError) as error:
-        parser.error(one_line(str(error)))
+        parser.error(error_sentence(error))
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from {chosen_out(table, options)}", file=sys.stderr)
         return 130
@@ -78,7 +79,12 @@ def _run(table: Table, options: argparse.Namespace) -> int:
         check_models(request, datasets)
     _check_record(options.record, request)
     out = chosen_out(table, options)
+    if options.out is None:  # what repeats the call says where, whatever the usual folder will be
+        options.command += f" --out {shlex.quote(str(out))}"
     table_results(out)  # a damaged one would be found after the trainings
+    check_folder_place(out, " with --out")
+    for name in ("results.csv", TABLE, f"{table.name}.md"):
+        check_file_place(out / name)
     with recorded(out, settings, fingerprints, describe_call(options, request)):
         work = CellTraining(
             request=request,

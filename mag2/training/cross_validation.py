@@ -9,17 +9,21 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mag2.data import Dataset
 from mag2.data.folds import make_folds
 from mag2.data.pooling import pooled
-from mag2.data.splits import checked_groups
+from mag2.data.splits import checked_groups, make_split
 from mag2.training.history import Epoch, History
+from mag2.training.prediction import predict
 from mag2.training.recipe import Recipe, check_recipe
 from mag2.training.run import Run, check_run
 from mag2.training.stages import train
+from mag2.training.validation import Validation
 
 __all__ = ["CrossValidation", "Fold", "Spread", "cross_validate"]
 
@@ -48,21 +52,27 @@ class Fold:
     Attributes:
         names: of its n test videos.
         prediction: (n,) the scores that the trained model gives them, in the target's units.
-        history: of its training; `history.last` is its result.
+        history: of its training.
     """
 
     names: list[str]
     prediction: Tensor
     history: History
 
+    @property
+    def result(self) -> Epoch:
+        """The epoch whose weights the model has: the best one on validation where one chooses it, else the last."""
+        chosen = self.history.chosen
+        return self.history.last if chosen is None else self.history.epochs[chosen - 1]
+
     def __repr__(self) -> str:
-        last = self.history.last
-        return f"Fold({len(self.names)} test videos; Spearman {last.spearman:.3f}, MSE {last.mse:.4g})"
+        result = self.result
+        return f"Fold({len(self.names)} test videos; Spearman {result.spearman:.3f}, MSE {result.mse:.4g})"
 
 
 @dataclass(frozen=True, repr=False)
 class CrossValidation:
-    """The folds of a cross-validation, each with the result of its last epoch.
+    """The folds of a cross-validation, each with its `Fold.result`.
 
     Attributes:
         folds: the folds in their order.
@@ -103,7 +113,7 @@ class CrossValidation:
         )
 
     def _over_folds(self, name: str) -> Spread:
-        return Spread.of([getattr(fold.history.last, name) for fold in self.folds])
+        return Spread.of([getattr(fold.result, name) for fold in self.folds])
 
 
 def cross_validate(
@@ -116,6 +126,10 @@ def cross_validate(
     groups: Any = None,
     fold_seed: int = 0,
     on_epoch: Callable[[Epoch], object] | None = None,
+    branches: Recipe | None = None,
+    branch_epochs: int | None = None,
+    validation: Validation | None = None,
+    keep_model: bool = False,
 ) -> CrossValidation:
     """Train and test one model for each fold, on all videos of a dataset; the dataset's own split is not used.
 
@@ -134,6 +148,10 @@ def cross_validate(
             the groups of the dataset, if it has any.
         fold_seed: seed of the order in which videos, or groups, are placed into folds.
         on_epoch: called after each epoch of each fold.
+        branches, branch_epochs: of models with branches, as `mag2.training.train` takes them.
+        validation: in each fold hold back a share of its training videos, to stop early or to keep the best epoch;
+            whole groups where there are groups. The test videos of the fold have no part in it.
+        keep_model: write the trained model of each fold into its folder in `run.folder`.
 
     Returns:
         The `CrossValidation`: ``.spearman`` and ``.mse`` with ``.mean`` and ``.spread``, ``.folds``, ``.predictions``.
@@ -142,7 +160,7 @@ def cross_validate(
         DataError: a number of folds that the videos or groups do not allow, or not one group per video.
         TypeError: `build` is no function without arguments, or does not return a new module; `dataset`, `recipe` or
             `run` is of another type.
-        ValueError: as `mag2.training.fit`.
+        ValueError: a validation that names videos, which are others in every fold; or as `mag2.training.train`.
     """
     _check_build(build)
     if not isinstance(dataset, Dataset):
@@ -151,6 +169,8 @@ def cross_validate(
         )
     check_recipe(recipe)
     check_run(run)
+    if validation is not None and validation.videos is not None:
+        raise ValueError("validation.videos are numbers of one training set, which is another in each fold; give share")
     everything = pooled(dataset)
     own_groups = everything.groups if groups is None else checked_groups(groups, len(everything))
     parts = make_folds(len(everything), folds, own_groups, fold_seed)
@@ -166,9 +186,20 @@ def cross_validate(
         )
         model = _built(build, run.seed, models)
         folder = None if run.folder is None else Path(run.folder) / f"fold-{number}"
-        history = train(model, part, recipe, replace(run, folder=folder), on_epoch)
-        scores = history.predictions[-1]
-        assert scores is not None  # `fit` fills in those that a checkpoint of version 0.1 lacks
+        history = train(
+            model,
+            part,
+            recipe,
+            replace(run, folder=folder),
+            on_epoch,
+            branches=branches,
+            branch_epochs=branch_epochs,
+            validation=_of_groups(validation, own_groups, training),
+            keep_model=keep_model,
+        )
+        scores = history.predictions[(history.chosen or len(history.epochs)) - 1]
+        if scores is None:  # of an epoch that a checkpoint of version 0.1 has without them
+            scores = predict(model, part.test, **run.scoring(recipe.clips))
         done.append(Fold(part.test.names, part.test.in_units(scores), history))
         models = [model.cpu()]  # to recognise it, should `build` return it again
     result = CrossValidation(done, dataset.simulated)
@@ -180,6 +211,17 @@ def cross_validate(
             stacklevel=2,
         )
     return result
+
+
+def _of_groups(
+    validation: Validation | None, groups: Sequence[Any] | None, training: NDArray[np.int64]
+) -> Validation | None:
+    """The validation of one fold: of whole groups of its training videos, where there are groups."""
+    if validation is None or groups is None:
+        return validation
+    own = [groups[video] for video in training]
+    held = make_split(validation.share, len(own), own, validation.seed).test
+    return replace(validation, videos=tuple(held.tolist()))
 
 
 def _check_build(build: Any) -> None:

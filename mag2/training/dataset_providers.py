@@ -12,6 +12,7 @@ from mag2.data.fisv_programmes import ELEMENTS, FisVProgrammes
 from mag2.data.isu_simulated import SimulatedISU
 from mag2.data.performances import MODALITIES
 from mag2.data.reading import Locations
+from mag2.data.recognising import datasets_in, label_files_in, refusal_of
 from mag2.data.simulate import simulatable
 from mag2.texts import TextFeatures
 
@@ -90,7 +91,34 @@ class FolderProvider:
     crops: str = "shortest"
 
     def dataset(self, target: str, extractors: Mapping[str, str] = {}) -> Dataset:
-        """Read it for one target."""
+        """Read it for one target.
+
+        Raises:
+            DataError: one sentence; where the folder is that of another dataset, it says which.
+        """
+        if label_files_in(self.label_folder or self.folder, self.spec, target) is not None:
+            self._require_own_folder(target)  # files of one name may be readable as another dataset's
+        try:
+            return self._read(target, extractors)
+        except DataError:
+            self._require_own_folder(target)
+            raise
+
+    def _require_own_folder(self, target: str) -> None:
+        """Raise DataError where the folder has the label files of other datasets alone."""
+        root = self.label_folder or self.folder
+        if not self.spec.label_files or datasets_in(root, [self.spec]):
+            return
+        others = datasets_in(root, DATASETS.values())
+        if others:
+            refusal = refusal_of(root, self.spec, target)
+            why = f" ({refusal})" if refusal else ""
+            raise DataError(
+                f"{root} has the label files of {' or '.join(others)}, not those of {self.spec.name}{why}: give the "
+                f"folder of {self.spec.name}, or name the other dataset, {others[0]}=FOLDER"
+            ) from None
+
+    def _read(self, target: str, extractors: Mapping[str, str]) -> Dataset:
         dataset = self.spec.read(
             self.folder,
             target,

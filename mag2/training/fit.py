@@ -15,7 +15,7 @@ from mag2.data import Batch, Dataset, Performances
 from mag2.nn.devices import checked_device
 from mag2.nn.modules import unwrapped
 from mag2.saving.atomic_io import alone_in, remove_leftovers
-from mag2.saving.full_disk import naming_full_disk
+from mag2.saving.places import make_folder
 from mag2.training.checkpoint import Checkpoint
 from mag2.training.contract import check_model, check_output, check_total
 from mag2.training.history import Epoch, History
@@ -68,8 +68,8 @@ def fit(
         ContractError: the model is no `ScoringModel`; the sentence names the part.
         ValueError: the folder has a checkpoint of another training, or another training runs in it; the model needs
             features that the dataset does not have; whole videos have more clips than it accepts; no such device; too
-            few training videos; a rate of the recipe for parameters that the model does not have; `keep_model` without
-            a folder; or too few videos for a validation.
+            few training videos; a rate of the recipe for parameters that the model does not have; `keep_model` or
+            `Run.record` without a folder; or too few videos for a validation.
         FloatingPointError: the loss became nan or infinite.
         DiskFullError: the disk is full; after files are deleted the same call resumes.
     """
@@ -78,6 +78,8 @@ def fit(
     check_model(model)
     if keep_model and run.folder is None:
         raise ValueError("keep_model writes the model into the folder of the run; give Run(folder=...)")
+    if run.record and run.folder is None:
+        raise ValueError("record keeps grades in the folder of the run; give Run(folder=...)")
     checked_device(run.device)
     train_on, held = (None, None) if validation is None else validation.split(len(dataset.train))
     model.to(run.device)
@@ -148,8 +150,7 @@ def _alone(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    with naming_full_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with alone_in(folder, wait=HANDOVER):
         remove_leftovers(folder)
         yield

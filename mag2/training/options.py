@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +10,7 @@ import torch
 from mag2.data import DATASETS
 from mag2.data.performances import CROPS
 from mag2.plugin.placement import STARTS
-from mag2.saving.arguments import given_path
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.sentences import one_line
 from mag2.training.request import SIMULATED_EPOCHS
 from mag2.training.run import EVALUATIONS
@@ -86,7 +85,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
         "--weighted",
         nargs="?",
         const=80,
-        type=_at_least(1),
+        type=whole_number(1, 100),
         metavar="PERCENT",
         help="train every row with a graph again, with edges weighted by the dataset's vision_language features, which "
         "need --texts of the same encoder; simulated features name PERCENT of the actions (80)",
@@ -104,19 +103,19 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     add(
         "--seeds",
         nargs="+",
-        type=_at_least(0),
+        type=whole_number(0),
         metavar="SEED",
         help=f"seeds of the trainings, one training for each ({usual_seeds})",
     )
     add(
         "--epochs",
-        type=_at_least(1),
+        type=whole_number(1),
         help="epochs of every model, stage and target; by default those of the recipes, "
         f"{SIMULATED_EPOCHS} on simulated data",
     )
     add(
         "--clips",
-        type=_at_least(1),
+        type=whole_number(1),
         help="length of a crop in clips; by default the dataset's own, less on simulated data",
     )
     add(
@@ -145,13 +144,13 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=_at_least(1),
+        type=whole_number(1),
         default=_default_workers(),
         help="number of trainings that run at the same time, each in a process (the number of cores, or 1 on a GPU)",
     )
     add(
         "--threads",
-        type=_at_least(1),
+        type=whole_number(1),
         default=THREADS,
         help=f"threads of each training ({THREADS}); another number changes the results slightly",
     )
@@ -160,7 +159,7 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
     add(
         "--record",
         nargs="+",
-        type=_at_least(1),
+        type=whole_number(1),
         default=[],
         metavar="EPOCH",
         help="save the decoded grades of the test videos after these epochs, for the figures of an early stage",
@@ -174,15 +173,6 @@ def make_parser(table: Table) -> argparse.ArgumentParser:
 
 def _default_workers() -> int:
     return 1 if torch.cuda.is_available() else max(os.cpu_count() or 1, 1)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or not least <= int(text) < 2**31:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}, and below 2^31")
-        return int(text)
-
-    return whole
 
 
 def default_out(name: str, real: bool) -> Path:

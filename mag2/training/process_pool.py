@@ -3,16 +3,18 @@
 import multiprocessing
 import os
 import threading
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from mag2.saving.full_disk import DiskFullError
+from mag2.saving.sentences import one_line
 from mag2.training.cells import Cell
 
 __all__ = ["Ended", "Job", "error_line", "run_in_processes"]
 
+_LIBRARY = __name__.partition(".")[0]
 # Trains a cell: `job(cell, tick)` calls `tick` once an epoch, and returns why there is no result, or None.
 Job = Callable[[Cell, Callable[[], object]], str | None]
 # Cells as they end, each with what its job returned.
@@ -97,7 +99,21 @@ def _run_job(cell: Cell, job: Job) -> str | None:
 
 
 def error_line(error: BaseException) -> str:
-    """An error in one line."""
-    if isinstance(error, DiskFullError):  # the sentence says all
-        return str(error)
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """An error in one line: the sentence alone where the library refuses something, else with the error's class.
+
+    The class of an error that nobody expected is half of what it says: of `KeyError: 'visual'` for example.
+    """
+    sentence = one_line(str(error))
+    if sentence and _is_refusal(error):
+        return sentence
+    return f"{type(error).__name__}: {sentence}" if sentence else type(error).__name__
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether it is a sentence of the library: of a class of its own, or raised in its own code."""
+    if type(error).__module__.partition(".")[0] == _LIBRARY:
+        return True
+    if not isinstance(error, ValueError | FloatingPointError):
+        return False
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__")).partition(".")[0] == _LIBRARY

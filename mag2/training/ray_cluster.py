@@ -131,6 +131,8 @@ def _connected(address: str) -> Any:
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, runtime_env=environment, log_to_driver=False, **options)
+    except ValueError as error:
+        raise ValueError(f"{address!r} is no address of a Ray cluster; say local, auto, or ray://host:port") from error
     except ConnectionError as error:
         raise ValueError(
             f"no Ray cluster at {address!r}; start one with `ray start --head`, or say local; where it "

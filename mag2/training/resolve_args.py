@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.data import DATASETS, TARGETS
+from mag2.saving.sentences import unknown_name
 from mag2.training.apart import folders_apart, refuse_apart
 from mag2.training.dataset_providers import DatasetProvider, FolderProvider, ShippedProvider, simulation_provider
 from mag2.training.options import model_size
@@ -41,7 +42,7 @@ def _chosen(kind: str, requested: Sequence[str] | None, known: Mapping[str, Any]
     """The requested entries of `known`, in its order; all of them where nothing is requested."""
     unknown = [name for name in requested or () if name not in known]
     if unknown:
-        raise ValueError(f"unknown {kind} {unknown[0]!r}; there are {', '.join(known)}")
+        raise ValueError(unknown_name(kind, unknown[0], known))
     return {name: value for name, value in known.items() if not requested or name in requested}
 
 
@@ -75,6 +76,8 @@ def _providers(table: Table, options: argparse.Namespace) -> dict[str, DatasetPr
     folders: dict[str, Path] = {}
     for given in options.data:
         name, equals, folder = given.partition("=")
+        if equals and name not in DATASETS and "/" not in name and not Path(given).exists():
+            raise ValueError(f"--data {given}: {unknown_name('dataset', name, DATASETS)}")
         name, folder = (name, folder) if equals and name in DATASETS else (first, given)
         if not folder.strip():  # it would be the current folder
             raise ValueError(f"--data {given!r} names no folder; write --data {name}=FOLDER")
@@ -102,6 +105,8 @@ def _encoders(options: argparse.Namespace, names: Iterable[str]) -> dict[str, st
                 raise ValueError(f"--texts {given}, and {name} is not trained here; there is {', '.join(encoders)}")
             encoders[name] = encoder
         else:
+            if equals and not set("/:") & set(name) and not Path(given).exists():
+                raise ValueError(f"--texts {given}: {unknown_name('dataset', name, DATASETS)}")
             encoders = dict.fromkeys(encoders, given)
     return encoders
 

@@ -122,7 +122,8 @@ def read_run(folder: str | Path) -> RunFolder:
     """
     path = Path(folder)
     if not path.is_dir():
-        raise ValueError(f"there is no folder {path}; give the folder of a run (--out) or of one training")
+        found = f"{path} is a file" if path.exists() else f"there is no folder {path}"
+        raise ValueError(f"{found}; give the folder of a run (--out) or of one training")
     if (path / "cells").is_dir():
         return _read_grid(path)
     if (path / "metrics.jsonl").is_file() or (path / "trained.json").is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.saving.atomic_io import alone_in, read_json, remove_leftovers, write_atomically
-from mag2.saving.full_disk import naming_full_disk
+from mag2.saving.places import check_folder_place, make_folder
 from mag2.training.recipe import Recipe
 from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.request import Request
@@ -38,12 +38,10 @@ def recorded(
     Raises:
         ValueError: the folder has results of other settings, recipes, data or texts, or another run holds it.
     """
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; give a folder with --out")
+    check_folder_place(out, " with --out")
     path = out / "settings.json"
     _earlier(path, settings, fingerprints, call)
-    with naming_full_disk(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, " with --out")
     with alone_in(out):
         remove_leftovers(out)
         remove_leftovers(out / "cells", below=True)

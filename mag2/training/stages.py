@@ -58,7 +58,11 @@ def train(
 
     Raises:
         TypeError, ContractError, ValueError, FloatingPointError, DiskFullError: as `fit`.
+        ValueError: also `branches` or `branch_epochs` for a model without branches.
     """
+    if not branches_of(model) and (branches is not None or branch_epochs is not None):
+        given = "branch_epochs" if branches is None else "branches"
+        raise ValueError(f"{type(model).__name__} has no branches to train before it: leave {given} out")
     for name, module in stages(model):
         folder = run.folder and run.folder / name
         own, epochs = (branches or recipe, branch_epochs or run.epochs) if name else (recipe, run.epochs)

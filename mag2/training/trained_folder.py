@@ -18,6 +18,7 @@ from torch import nn
 from mag2.data import DATASETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.folders import FORMAT, library_version, write_folder
+from mag2.saving.places import make_folder
 from mag2.texts import TextFeatures
 from mag2.training.history import Epoch, History
 from mag2.training.model_files import describe_model, save_attached, texts_inside, weights_to_keep
@@ -105,7 +106,7 @@ def save_trained(
     if unknown:
         raise ValueError(f"unknown fact {unknown[0]!r}; there are {', '.join(sorted(KEYS))}")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if history is None or not history.epochs:
         device = str(next(iter(model.parameters())).device)
         clips = None if recipe is None else recipe.clips

@@ -5,7 +5,7 @@ import os
 import traceback
 from pathlib import Path
 
-__all__ = ["complaint", "snapshot"]
+__all__ = ["bad_ending", "complaint", "snapshot"]
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / folder) + os.sep for folder in ("mag2", "adapters", "baselines"))
@@ -29,6 +29,19 @@ def complaint(error: BaseException) -> str | None:
     if len(text) > LONGEST:
         return f"{len(text)} characters long: {shown}"
     return None
+
+
+def bad_ending(status: object, err: str) -> str | None:
+    """What is wrong with how a command ended, or None: where it refuses, the last line of stderr is the sentence.
+
+    Lines of progress may stand before it, no other refusal and no traceback.
+    """
+    lines = err.splitlines()
+    refusals = [line for line in lines if "error: " in line]
+    ended = status in (0, 1) if not refusals else status == 2 and refusals == lines[-1:]
+    if ended and "Traceback" not in err and all(len(line) <= LONGEST for line in lines):
+        return None
+    return f"status {status} with {lines}"
 
 
 def snapshot(folder: Path) -> dict[str, str]:
