@@ -14,7 +14,7 @@ tables: $(VENV)/.installed
 	$(BIN)/python examples/tables.py
 
 test: $(VENV)/.ready lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready types
 	$(BIN)/ruff check .

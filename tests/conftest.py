@@ -1,5 +1,7 @@
 """What every test shares: one thread, a seed, and the account of what the golden files hold."""
 
+import gc
+
 import pytest
 import torch
 
@@ -12,6 +14,12 @@ UNCOMPARED: dict[str, list[str]] = {}
 def pytest_configure(config: pytest.Config) -> None:
     # More threads than cores make small tensors wait for each other.
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Millions of objects of the libraries live until the end: a full collection would look at each of them every time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
