@@ -1,6 +1,10 @@
 """What every test shares: one thread, a seed, and the account of what the golden files hold."""
 
 import gc
+import os
+
+# Before torch is imported, for the processes that tests start: their threads would wait for each other too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

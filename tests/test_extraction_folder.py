@@ -1,6 +1,7 @@
 """The folder of features: what the loaders read, how a call goes on, what is not mixed, and the command."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -431,12 +432,13 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path, videos, capsys, ch
     assert printed.count("\n") == 1
 
 
-def test_the_example_is_the_command(tmp_path, videos):
-    root = Path(__file__).parents[1]
-    command = [sys.executable, root / "examples" / "extract.py", videos[0], *tiny(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "features of 1 videos, 2 clips" in done.stdout
+def test_the_example_is_the_command(tmp_path, videos, capsys, monkeypatch):
+    script = Path(__file__).parents[1] / "examples" / "extract.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(videos[0]), *tiny(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert not ended.value.code
+    assert "features of 1 videos, 2 clips" in capsys.readouterr().out
 
 
 # Memory

@@ -798,16 +798,16 @@ def test_two_runs_at_once_in_one_folder_are_refused(run, tmp_path):
 
 
 def test_one_page_has_all_tables(run, tmp_path):
-    status, out, _ = run(run_all, "--tables", "2", "logo", "--seeds", "1", "--out", tmp_path)
+    status, out, _ = run(run_all, "--tables", "3", "logo", "--seeds", "1", "--out", tmp_path)
     assert status == 0
     assert f"Written: {tmp_path / 'tables.md'}" in out
     page = (tmp_path / "tables.md").read_text()
     assert [line for line in page.splitlines() if line.startswith(("# ", "## "))] == [
         "# The tables of the paper",
-        "## Table 2: SIMULATED data, not FS1000 and RG itself",
+        "## Table 3: SIMULATED data, not FS1000 and RG itself",
         "## LOGO, visual only: SIMULATED data, not LOGO itself",
     ]
-    assert len(list(csv.DictReader((tmp_path / "table2" / "results.csv").open()))) == 3 * 6 * 6
+    assert len(list(csv.DictReader((tmp_path / "table3" / "results.csv").open()))) == 3 * 4 * 6
 
 
 def test_a_table_that_cannot_be_run_stops_no_other(run, released):
