@@ -285,7 +285,9 @@ def test_no_parameter_that_learns_is_left_without_a_gradient(name, row):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's, of tensors between two graphs
-@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "PAMFN" else ()) for name in THEIRS]
+)
 def test_the_last_row_of_the_table_compiles(name):
     adapter, make, inputs, score = THEIRS[name]
     torch.compiler.reset()

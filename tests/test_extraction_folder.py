@@ -164,7 +164,7 @@ extract(videos, sys.argv[2], visual=levels, audio=loudness, batch=1)
 """
 
 
-@pytest.mark.parametrize("after", [0, 3, 6])
+@pytest.mark.parametrize("after", [3, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, 6))])
 def test_a_call_that_was_killed_goes_on_to_the_same_bytes(tmp_path, videos, after):
     extracted(videos, tmp_path / "whole")
     script = tmp_path / "killed.py"
