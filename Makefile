@@ -23,7 +23,7 @@ lint: $(VENV)/.ready types
 
 # The pages, in build/site. A warning is an error.
 docs: $(VENV)/.docs types
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open build/site/index.html"
 
 types:
