@@ -17,7 +17,6 @@ Correlations are printed over all performances and within discipline and segment
 """
 
 import argparse
-import os
 import sys
 from functools import cache, partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from statistics import fmean
 
 import interrupts
 import torch
-from measuring import ended, markdown, mean_and_spread, paired, train_all, write_csv
+from measuring import add_grid_options, ended, markdown, mean_and_spread, paired, train_all, write_csv
 from torch import Tensor, nn
 
 from mag2 import ActionGraphGuidance, TextFeatures
@@ -39,7 +38,7 @@ from mag2.grading import GradeHead
 from mag2.nn.triplet import grade_triplet
 from mag2.programmes import rank_agreement, read_performances
 from mag2.projection import TokenProjection
-from mag2.saving.arguments import given_path, whole_number
+from mag2.saving.arguments import whole_number
 from mag2.texts import CONTROLS, TEXT_CONTROLS
 from mag2.training import Recipe, Run, fit
 from mag2.training.cells import Cell
@@ -164,16 +163,9 @@ def main() -> int:
     """Train all variants and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programmes", action="store_true", help="real programmes and scores, simulated features")
-    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
     parser.add_argument("--epochs", type=whole_number(1), default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
-    parser.add_argument(
-        "--workers", type=whole_number(1), default=os.cpu_count(), help="trainings at the same time (one per core)"
-    )
-    parser.add_argument(
-        "--out",
-        type=given_path,
-        help="folder to write to (default runs/language-simulated, or runs/language-programmes)",
-    )
+    where = "default runs/language-simulated, or runs/language-programmes"
+    add_grid_options(parser, range(5), None, where=where)
     options = parser.parse_args()
     return ended(partial(_run, options))
 

@@ -2,15 +2,36 @@
 
 import csv
 import json
+import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mag2.saving.arguments import given_path, whole_number
 from mag2.saving.atomic_io import read_json, replacing, write_atomically
 from mag2.training.cells import Cell
 from mag2.training.grid import Work, run_grid
+
+
+def add_grid_options(parser: ArgumentParser, seeds: Sequence[int], out: Path | None, *, where: str = "") -> None:
+    """Add --seeds, --workers and --out; `where` says the default folder in words if `out` is None."""
+    shown = " ".join(map(str, seeds))
+    workers = "trainings at the same time (one per core)"
+    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=list(seeds), help=f"seeds ({shown})")
+    parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count(), help=workers)
+    parser.add_argument("--out", type=given_path, default=out, help=f"folder to write to ({where or out})")
+
+
+def add_names(parser: ArgumentParser, option: str, known: Iterable[str], usual: Iterable[str] = ()) -> None:
+    """Add an option that takes some of the known names; `usual` by default, or all."""
+    names, usual = list(known), list(usual)
+    shown = " ".join(usual) or "all"
+    metavar = option.strip("-").removesuffix("s").upper()
+    about = f"of {' '.join(names)} (default {shown})"
+    parser.add_argument(option, nargs="+", choices=names, default=usual or names, metavar=metavar, help=about)
 
 
 def train_all(

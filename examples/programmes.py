@@ -13,7 +13,6 @@ model, controls and weighted edges with the residual guide.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 import interrupts
 import numpy as np
 import torch
-from measuring import ended, markdown, mean_and_spread, paired, train_all, write_csv
+from measuring import add_grid_options, add_names, ended, markdown, mean_and_spread, paired, train_all, write_csv
 from rows import build_cofinal, build_gdlt, build_qtd
 from torch import nn
 
@@ -38,7 +37,7 @@ from mag2.programmes import (
     read_performances,
     train_and_test,
 )
-from mag2.saving.arguments import given_path, whole_number
+from mag2.saving.arguments import whole_number
 from mag2.saving.atomic_io import write_atomically
 from mag2.texts import CONTROLS
 from mag2.training import Recipe, Run, fit
@@ -139,23 +138,8 @@ def table(target: str, rows: dict[str, Variant], results: dict[Cell, dict], seed
 def main() -> int:
     """Train all rows and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2, 3, 4], help="seeds (0 1 2 3 4)")
-    parser.add_argument(
-        "--targets",
-        nargs="+",
-        choices=TARGETS,
-        default=list(DEFAULT_TARGETS),
-        metavar="TARGET",
-        help=f"of {' '.join(TARGETS)} (default {' '.join(DEFAULT_TARGETS)})",
-    )
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=BUILDERS,
-        default=list(BUILDERS),
-        metavar="MODEL",
-        help=f"of {' '.join(BUILDERS)} (default all)",
-    )
+    add_names(parser, "--targets", TARGETS, DEFAULT_TARGETS)
+    add_names(parser, "--models", BUILDERS)
     parser.add_argument(
         "--controls",
         nargs="*",
@@ -165,12 +149,7 @@ def main() -> int:
         help="models with rows of controls (default all; none: no controls)",
     )
     parser.add_argument("--epochs", type=whole_number(1), default=EPOCHS, help=f"epochs of each training ({EPOCHS})")
-    parser.add_argument(
-        "--workers", type=whole_number(1), default=os.cpu_count(), help="trainings at the same time (one per core)"
-    )
-    parser.add_argument(
-        "--out", type=given_path, default=Path("runs") / "programmes", help="folder to write to (runs/programmes)"
-    )
+    add_grid_options(parser, range(5), Path("runs") / "programmes")
     options = parser.parse_args()
     return ended(partial(_run, options))
 

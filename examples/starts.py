@@ -10,7 +10,6 @@ differences are to the plain model of the same seed.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -18,11 +17,11 @@ from pathlib import Path
 
 import interrupts
 import torch
-from measuring import ended, markdown, mean_and_spread, paired, train_all, write_csv
+from measuring import add_grid_options, add_names, ended, markdown, mean_and_spread, paired, train_all, write_csv
 from rows import build_cofinal, build_gdlt, build_pamfn, build_qtd
 
 from mag2.data import DATASETS
-from mag2.saving.arguments import given_path, whole_number
+from mag2.saving.arguments import whole_number
 from mag2.saving.atomic_io import write_atomically
 from mag2.training import Run
 from mag2.training.cells import Cell
@@ -91,22 +90,8 @@ def table(dataset: str, options: argparse.Namespace, results: dict[Cell, dict]) 
 def main() -> int:
     """Train all and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        choices=MODELS,
-        default=list(MODELS),
-        metavar="MODEL",
-        help=f"of {' '.join(MODELS)} (default all)",
-    )
-    parser.add_argument(
-        "--datasets",
-        nargs="+",
-        choices=SIMULATED,
-        default=list(SIMULATED),
-        metavar="DATASET",
-        help=f"of {' '.join(SIMULATED)} (default all)",
-    )
+    add_names(parser, "--models", MODELS)
+    add_names(parser, "--datasets", SIMULATED)
     parser.add_argument(
         "--epochs",
         nargs="+",
@@ -114,13 +99,7 @@ def main() -> int:
         default=[12, 50, 150],
         help="numbers of epochs, one training for each (12 50 150)",
     )
-    parser.add_argument("--seeds", nargs="+", type=whole_number(0), default=[0, 1, 2], help="seeds (0 1 2)")
-    parser.add_argument(
-        "--workers", type=whole_number(1), default=os.cpu_count(), help="trainings at the same time (one per core)"
-    )
-    parser.add_argument(
-        "--out", type=given_path, default=Path("runs") / "starts", help="folder to write to (runs/starts)"
-    )
+    add_grid_options(parser, range(3), Path("runs") / "starts")
     options = parser.parse_args()
     return ended(partial(_run, options))
 

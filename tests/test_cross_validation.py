@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from functools import partial
 from statistics import fmean, stdev
 
 import numpy as np
@@ -166,19 +167,18 @@ def test_a_folder_of_other_folds_is_refused(tmp_path):
         cross_validate(plain, vaults(), RECIPE, run, folds=3, fold_seed=1)
 
 
-def test_models_with_branches_train_them_in_every_fold():
+def folds_of_pamfn(**options):
+    """The epochs of two folds of a model that trains its branches first, and their result."""
     draw = np.random.default_rng(0)
     features = {name: [draw.normal(size=(5, 6)) for _ in range(8)] for name in ("visual", "audio", "flow")}
-    dataset = Dataset.from_arrays(features, draw.uniform(size=8), scale=1.0)
-    epochs = []
-    result = cross_validate(
-        lambda: PAMFN(visual_dim=6, audio_dim=6, flow_dim=6, dim=8),
-        dataset,
-        RECIPE,
-        Run(epochs=1),
-        folds=2,
-        on_epoch=epochs.append,
-    )
+    dataset, epochs = Dataset.from_arrays(features, draw.uniform(size=8), scale=1.0), []
+    model = partial(PAMFN, visual_dim=6, audio_dim=6, flow_dim=6, dim=8)
+    result = cross_validate(model, dataset, RECIPE, Run(epochs=1), folds=2, on_epoch=epochs.append, **options)
+    return epochs, result
+
+
+def test_models_with_branches_train_them_in_every_fold():
+    epochs, result = folds_of_pamfn()
     assert len(epochs) == 2 * 4
     assert len(result.predictions) == 8
 
@@ -248,19 +248,7 @@ def test_a_validation_tears_no_group_apart(monkeypatch):
 
 
 def test_branches_take_their_own_recipe_and_epochs_in_every_fold():
-    draw = np.random.default_rng(0)
-    features = {name: [draw.normal(size=(5, 6)) for _ in range(8)] for name in ("visual", "audio", "flow")}
-    dataset, epochs = Dataset.from_arrays(features, draw.uniform(size=8), scale=1.0), []
-    cross_validate(
-        lambda: PAMFN(visual_dim=6, audio_dim=6, flow_dim=6, dim=8),
-        dataset,
-        RECIPE,
-        Run(epochs=1),
-        folds=2,
-        on_epoch=epochs.append,
-        branches=Recipe(lr=0.5, batch=4),
-        branch_epochs=2,
-    )
+    epochs, _ = folds_of_pamfn(branches=Recipe(lr=0.5, batch=4), branch_epochs=2)
     assert [epoch.epoch for epoch in epochs] == ([1, 2] * 3 + [1]) * 2
     assert [epoch.lr for epoch in epochs if epoch.epoch == 1] == ([0.5] * 3 + [RECIPE.lr]) * 2
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mag2.command.parser import Command, add_choice, make_parser, print_json
 from mag2.saving.arguments import given_path
+from mag2.saving.places import absence_of
 
 __all__ = ["COMMAND"]
 
@@ -23,8 +24,7 @@ def _run(arguments: Sequence[str]) -> int:
     add_choice(parser)
     options = parser.parse_args(list(arguments))
     if not options.run.is_dir():
-        found = f"{options.run} is a file" if options.run.exists() else f"there is no folder {options.run}"
-        parser.error(f"{found}; give the folder of a run")
+        parser.error(f"{absence_of(options.run)}; give the folder of a run")
     try:
         from mag2.figures import draw_figures
     except ImportError as missing:

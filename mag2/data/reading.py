@@ -14,6 +14,7 @@ from mag2.data.npy_header import map_npy
 from mag2.data.performances import VISION_LANGUAGE
 from mag2.data.raw_features import RawFeatures, list_raw_features, mean_over_views
 from mag2.data.store import default_cache_folders, short_hash, stored_features
+from mag2.saving.places import absence_of
 
 __all__ = [
     "SIMULATED",
@@ -39,9 +40,8 @@ Locations = str | Path | Sequence[str | Path]
 def require_folder(folder: Path, name: str, *labels: str | Path) -> None:
     """Raise DataError unless the folder of the dataset of that name exists."""
     if not folder.is_dir():
-        found = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
         holds = f", which holds {' and '.join(map(str, labels))}" if labels else ""
-        raise DataError(f"{found}: give the folder of {name}{holds}")
+        raise DataError(f"{absence_of(folder)}: give the folder of {name}{holds}")
 
 
 def listed(locations: Locations) -> list[Path]:

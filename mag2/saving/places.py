@@ -5,7 +5,12 @@ from pathlib import Path
 from mag2.saving.full_disk import is_full, naming_full_disk
 from mag2.saving.sentences import reason_of
 
-__all__ = ["check_file_place", "check_folder_place", "make_folder"]
+__all__ = ["absence_of", "check_file_place", "check_folder_place", "make_folder"]
+
+
+def absence_of(folder: Path) -> str:
+    """Why a path is no folder, as the beginning of a sentence."""
+    return f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
 
 
 def check_folder_place(folder: Path, use: str = "") -> None:

@@ -27,7 +27,7 @@ def one_line(text: str) -> str:
 def error_sentence(error: BaseException) -> str:
     """What an error says, in one line; of a fault of the system the file and the reason, without its number."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        name = _PARTIAL.sub("", str(error.filename))  # whoever runs a command has not named the partial file
+        name = _PARTIAL.sub("", str(error.filename))  # the partial file is ours, not one that was given
         return one_line(f"{name} cannot be read or written ({error.strerror}); give another path")
     return one_line(str(error)) or type(error).__name__
 

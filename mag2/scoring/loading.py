@@ -9,6 +9,7 @@ from torch import nn
 
 from mag2.nn.devices import checked_device
 from mag2.saving.folders import check_readable, read_json, read_weights
+from mag2.saving.places import absence_of
 from mag2.scoring.trained import Trained
 from mag2.texts import TextFeatures
 from mag2.training.model_files import Builder, build_model
@@ -91,8 +92,7 @@ def find_trained(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        found = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
-        raise ValueError(f"{found}; give the folder of a run or of one training")
+        raise ValueError(f"{absence_of(folder)}; give the folder of a run or of one training")
     places = sorted({path.parent for path in folder.rglob(ABOUT)}, key=_order)
     if not places:
         raise ValueError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.saving.atomic_io import read_json
+from mag2.saving.places import absence_of
 from mag2.training.cell_result import table_results
 from mag2.training.cells import Cell
 from mag2.training.table_file import read_table
@@ -122,8 +123,7 @@ def read_run(folder: str | Path) -> RunFolder:
     """
     path = Path(folder)
     if not path.is_dir():
-        found = f"{path} is a file" if path.exists() else f"there is no folder {path}"
-        raise ValueError(f"{found}; give the folder of a run (--out) or of one training")
+        raise ValueError(f"{absence_of(path)}; give the folder of a run (--out) or of one training")
     if (path / "cells").is_dir():
         return _read_grid(path)
     if (path / "metrics.jsonl").is_file() or (path / "trained.json").is_file():

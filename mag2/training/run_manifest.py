@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.saving.atomic_io import alone_in, read_json, remove_leftovers, write_atomically
-from mag2.saving.places import check_folder_place, make_folder
+from mag2.saving.places import make_folder
 from mag2.training.recipe import Recipe
 from mag2.training.recipes.model_recipe import SMALL_BATCH
 from mag2.training.request import Request
@@ -38,7 +38,6 @@ def recorded(
     Raises:
         ValueError: the folder has results of other settings, recipes, data or texts, or another run holds it.
     """
-    check_folder_place(out, " with --out")
     path = out / "settings.json"
     _earlier(path, settings, fingerprints, call)
     make_folder(out, " with --out")
