@@ -22,10 +22,11 @@ from mag2.training.target import Target
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys
-sys.path.insert(0, "examples")
+sys.path[:0] = [".", "examples"]
 import table4
-from mag2.training import command, dataset_providers
-dataset_providers.SIZES |= {"clips": 6, "train": 48, "test": 12}
+from mag2.training import command
+from tests.few import few_performances
+few_performances(train=48, test=12, clips=6)
 if __name__ == "__main__":
     sys.exit(command.main(table4.TABLE4, sys.argv[1:]))
 """
