@@ -9,6 +9,7 @@ from mag2.nn.feature_rows import check_tensors
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.transformer import DecoderLayer
 from mag2.projection import TokenProjection
+from mag2.saving.sentences import check_name
 
 __all__ = [
     "FUSIONS",
@@ -154,8 +155,7 @@ def make_fusion(name: str, dim: int = 256, **sizes: Any) -> nn.Module:
     Raises:
         ValueError: an unknown name.
     """
-    if name not in FUSIONS:
-        raise ValueError(f"unknown fusion {name!r}; there are {', '.join(FUSIONS)}")
+    check_name("fusion", name, FUSIONS)
     return FUSIONS[name](dim, **sizes)
 
 

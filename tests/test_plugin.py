@@ -539,6 +539,14 @@ def parallel():
             lambda: attach(Scorer(), guide(), at="encoder", start="zero"),
             "unknown start 'zero'; there are residual, identity, replace",
         ),
+        (
+            lambda: attach(Scorer(), guide(), at="encoder", start="Residuals"),
+            "unknown start 'Residuals'; there are residual, identity, replace; the nearest is residual",
+        ),
+        (
+            lambda: attach(Scorer(), guide(), at="encoder", start=None),
+            "unknown start None; there are residual, identity, replace$",
+        ),
         (twice, "ActionGraphGuidance on the output of 'encoder' sits there already; detach the model first"),
         (lambda: attach(Scorer(), guide(), at=("encoder", "encoder")), "sits there already"),
         (lambda: attach(twice_in_part().encoder, guide(), at=""), "on the output of 'encoder' sits there already"),

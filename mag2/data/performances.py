@@ -27,6 +27,7 @@ from mag2.data.features import (
 from mag2.data.fingerprints import COMPUTED, Fingerprints
 from mag2.data.labels import Example
 from mag2.data.scores import checked_label, checked_name
+from mag2.saving.sentences import check_name
 
 __all__ = [
     "CROPS",
@@ -81,8 +82,7 @@ class Performances:
         minimum: float = 0.0,
         groups: Sequence[Any] | None = None,
     ):
-        if crops not in CROPS:
-            raise ValueError(f"unknown crops {crops!r}; there are {', '.join(CROPS)}")
+        check_name("crops", crops, CROPS)
         if "visual" not in features or not set(features) <= {*MODALITIES, VISION_LANGUAGE}:
             raise ValueError(
                 f"features are visual, audio, flow and vision_language, visual always; got {sorted(features)}"

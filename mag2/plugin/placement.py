@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mag2.plugin.signature import Index
+from mag2.saving.sentences import check_name
 
 __all__ = ["LAYOUTS", "SIDES", "STARTS", "Placement"]
 
@@ -46,12 +47,9 @@ class Placement:
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
-        if self.side not in SIDES:
-            raise ValueError(f"unknown side {self.side!r}; there are {', '.join(SIDES)}")
-        if self.start not in STARTS:
-            raise ValueError(f"unknown start {self.start!r}; there are {', '.join(STARTS)}")
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"unknown layout {self.layout!r}; there are {', '.join(LAYOUTS)}")
+        check_name("side", self.side, SIDES)
+        check_name("start", self.start, STARTS)
+        check_name("layout", self.layout, LAYOUTS)
         for name in ("item", "mask", "padding_mask", "edge_weight"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):

@@ -2,10 +2,19 @@
 
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["error_sentence", "nearest_name", "one_line", "printable", "reason_of", "shortened", "unknown_name"]
+__all__ = [
+    "check_name",
+    "error_sentence",
+    "nearest_name",
+    "one_line",
+    "printable",
+    "reason_of",
+    "shortened",
+    "unknown_name",
+]
 
 # Control characters, those that turn the direction of the text after them, separators of lines, and halves of pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,10 +54,16 @@ def reason_of(fault: OSError) -> str:
     return fault.strerror or one_line(str(fault)) or "the system refused it"
 
 
-def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
+def check_name(kind: str, given: object, known: Collection[str]) -> None:
+    """Refuse a name that is not among the known ones."""
+    if given not in known:
+        raise ValueError(unknown_name(kind, given, known))
+
+
+def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     """That a name is unknown, the names that there are, and the one that is nearest to it, if one is near."""
     names = list(map(str, known))
-    near = nearest_name(given, names)
+    near = nearest_name(given, names) if isinstance(given, str) else None
     return f"unknown {kind} {given!r}; there are {', '.join(names)}{'' if near is None else f'; the nearest is {near}'}"
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mag2.data import Batch, Performances
 from mag2.metrics import mse, relative_l2, spearman
 from mag2.nn.modules import unwrapped
+from mag2.saving.sentences import check_name
 from mag2.training.contract import check_output
 from mag2.training.run import EVALUATIONS, autocast
 
@@ -49,8 +50,7 @@ def predict(
         ValueError: an unknown evaluation; the model needs vision_language features that the split does not have; or,
             for "whole", a performance has more clips than the model accepts.
     """
-    if evaluation not in EVALUATIONS:
-        raise ValueError(f"unknown evaluation {evaluation!r}; there are {', '.join(EVALUATIONS)}")
+    check_name("evaluation", evaluation, EVALUATIONS)
     parts: Iterable[Batch]
     if evaluation == "whole":
         parts = whole_videos(model, performances, videos)

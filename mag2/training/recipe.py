@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, StepLR
 
 from mag2.published import recipes
+from mag2.saving.sentences import check_name
 
 __all__ = [
     "COFINAL_RECIPE",
@@ -80,8 +81,7 @@ class Recipe:
             ("schedule", SCHEDULES),
             ("step_unit", UNITS),
         ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+            check_name(name, getattr(self, name), known)
         for name in ("lr", "batch", "step", "clips"):
             value = getattr(self, name)
             if value is not None and not value > 0:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from mag2.saving.sentences import check_name
+
 __all__ = ["EVALUATIONS", "PRECISIONS", "Run", "autocast", "check_run"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -57,15 +59,13 @@ class Run:
                 raise ValueError(f"{name} is a whole number, got {value!r}")
         if self.epochs < 1:
             raise ValueError(f"a training wants at least one epoch, got {self.epochs}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        check_name("precision", self.precision, PRECISIONS)
         beyond = [epoch for epoch in self.record if not 1 <= epoch <= self.epochs]
         if beyond:
             raise ValueError(
                 f"a training of {self.epochs} epochs cannot record epoch {beyond[0]}; give 1 to {self.epochs}"
             )
-        if self.evaluation not in EVALUATIONS:
-            raise ValueError(f"unknown evaluation {self.evaluation!r}; there are {', '.join(EVALUATIONS)}")
+        check_name("evaluation", self.evaluation, EVALUATIONS)
 
     def scoring(self, clips: int | None) -> dict[str, Any]:
         """Return the options of `predict` for scoring as this run does; `clips` is the crop length of a recipe."""

@@ -19,6 +19,7 @@ from mag2.data import DATASETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.folders import FORMAT, library_version, write_folder
 from mag2.saving.places import make_folder
+from mag2.saving.sentences import unknown_name
 from mag2.texts import TextFeatures
 from mag2.training.history import Epoch, History
 from mag2.training.model_files import describe_model, save_attached, texts_inside, weights_to_keep
@@ -104,7 +105,7 @@ def save_trained(
     """
     unknown = sorted(set(facts) - KEYS)
     if unknown:
-        raise ValueError(f"unknown fact {unknown[0]!r}; there are {', '.join(sorted(KEYS))}")
+        raise ValueError(unknown_name("fact", unknown[0], sorted(KEYS)))
     folder = Path(folder)
     make_folder(folder)
     if history is None or not history.epochs:

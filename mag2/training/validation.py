@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mag2.saving.sentences import check_name
 from mag2.training.history import Epoch
 
 __all__ = ["MEASURES", "Validation"]
@@ -45,8 +46,7 @@ class Validation:
             raise ValueError(f"share is a part of the training videos, above 0 and below 1, got {self.share}")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is a number of epochs, 1 or more, got {self.patience}")
-        if self.measure not in MEASURES:
-            raise ValueError(f"unknown measure {self.measure!r}; there are {', '.join(MEASURES)}")
+        check_name("measure", self.measure, MEASURES)
         if self.patience is None and not self.keep_best:
             raise ValueError("validation without patience and without keep_best changes nothing; leave it out")
 

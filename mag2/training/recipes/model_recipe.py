@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from mag2.saving.sentences import check_name
 from mag2.training.recipe import Recipe
 from mag2.training.run import EVALUATIONS
 
@@ -45,8 +46,7 @@ class ModelRecipe:
         for count in (self.epochs, self.branch_epochs):
             if count is not None and count < 1:
                 raise ValueError(f"a recipe has at least one epoch, got {count}")
-        if self.evaluation not in EVALUATIONS:
-            raise ValueError(f"unknown evaluation {self.evaluation!r}; there are {', '.join(EVALUATIONS)}")
+        check_name("evaluation", self.evaluation, EVALUATIONS)
 
     def total_epochs(self, stages: int) -> int:
         """The epochs of all stages together, the last one that of the model itself."""
