@@ -11,6 +11,7 @@ from mag2.fusion import make_decoder
 from mag2.nn.feature_rows import check_tensors
 from mag2.nn.masks import blanked, check_some_real, checked_mask
 from mag2.nn.state_dicts import accept_former_keys
+from mag2.saving.sentences import check_name
 from mag2.texts import ProjectedTexts, TextFeatures
 
 __all__ = ["QUERIES", "GradeHead", "PromptGuidedGrading"]
@@ -94,8 +95,7 @@ class PromptGuidedGrading(nn.Module):
         released: bool = False,
     ):
         super().__init__()
-        if queries not in QUERIES:
-            raise ValueError(f"unknown queries {queries!r}; there are {', '.join(QUERIES)}")
+        check_name("queries", queries, QUERIES)
         if texts is not None and n_grades not in (None, texts.n_grades):
             raise ValueError(f"these texts have {texts.n_grades} grades, n_grades says {n_grades}; leave it out")
         self.dim, self.n_grades = dim, texts.n_grades if texts is not None else 6 if n_grades is None else n_grades

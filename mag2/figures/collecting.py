@@ -11,7 +11,7 @@ from mag2.figures.of_results import error_by_range, learning_curves, predicted_a
 from mag2.figures.style import style
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.places import check_folder_place, make_folder
-from mag2.saving.sentences import unknown_name
+from mag2.saving.sentences import check_name
 from mag2.training.run_folder import RunFolder, read_run
 
 __all__ = ["FIGURES", "Figures", "draw_figures", "make_figures"]
@@ -105,9 +105,8 @@ def make_figures(
     Raises:
         ValueError: no such training or figure, or matplotlib or scikit-learn is not installed.
     """
-    unknown = [name for name in figures or () if name not in FIGURES]
-    if unknown:
-        raise ValueError(unknown_name("figure", unknown[0], FIGURES))
+    for name in figures or ():
+        check_name("figure", name, FIGURES)
     with style():
         pass  # matplotlib is there, or one sentence says that it is not
     drawings: list[Drawing] = []

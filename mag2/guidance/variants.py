@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from mag2.guidance.graph import ActionGraphGuidance
 from mag2.nn.feature_rows import check_floating
 from mag2.nn.masks import blanked, checked_mask
+from mag2.saving.sentences import check_name
 
 __all__ = ["GUIDES", "MLPGuidance", "TransformerGuidance", "make_guides"]
 
@@ -120,8 +121,7 @@ def make_guides(
     Raises:
         ValueError: an unknown name, or a control with another design than "graph".
     """
-    if name not in GUIDES:
-        raise ValueError(f"unknown guidance {name!r}; there are {', '.join(GUIDES)}")
+    check_name("guidance", name, GUIDES)
     if name == "graph":
         visual = ActionGraphGuidance(dim, dropout=dropout, control=control, control_seed=control_seed)
         return visual, ActionGraphGuidance(dim, dropout=dropout, control=control, control_seed=control_seed + 1)

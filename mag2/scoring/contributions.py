@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mag2.data import Batch
+from mag2.saving.sentences import check_name
 from mag2.training.prediction import call_model
 from mag2.training.run import autocast
 
@@ -80,8 +81,7 @@ def contributions(
     Raises:
         ValueError: an unknown method.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
+    check_name("method", method, METHODS)
     return METHODS[method](model, batch, real, size=size, precision=precision)
 
 

@@ -11,6 +11,7 @@ from mag2.alignment import SimilarityWeighted, clip_text_similarity
 from mag2.data import Batch, Performances
 from mag2.data.performances import crop_starts
 from mag2.nn.modules import unwrapped
+from mag2.saving.sentences import check_name
 from mag2.scoring.conformal import Interval, calibrate
 from mag2.scoring.contributions import METHODS, contributions
 from mag2.scoring.features import read_given
@@ -191,9 +192,8 @@ def _methods(explain: str | Sequence[str]) -> list[str]:
         raise ValueError(f"explain is {explain!r}; give a list of {', '.join(METHODS)}")
     chosen = [explain] if isinstance(explain, str) else list(explain)
     chosen = ["gradient times input" if method == "gradient" else method for method in chosen]
-    unknown = [method for method in chosen if method not in METHODS]
-    if unknown:
-        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    for method in chosen:
+        check_name("method", method, METHODS)
     return chosen
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mag2.data import DATASETS, TARGETS
-from mag2.saving.sentences import unknown_name
+from mag2.saving.sentences import check_name, unknown_name
 from mag2.training.apart import folders_apart, refuse_apart
 from mag2.training.dataset_providers import DatasetProvider, FolderProvider, ShippedProvider, simulation_provider
 from mag2.training.options import model_size
@@ -40,9 +40,8 @@ def resolve(table: Table, options: argparse.Namespace) -> Request:
 
 def _chosen(kind: str, requested: Sequence[str] | None, known: Mapping[str, Any]) -> dict[str, Any]:
     """The requested entries of `known`, in its order; all of them where nothing is requested."""
-    unknown = [name for name in requested or () if name not in known]
-    if unknown:
-        raise ValueError(unknown_name(kind, unknown[0], known))
+    for name in requested or ():
+        check_name(kind, name, known)
     return {name: value for name, value in known.items() if not requested or name in requested}
 
 

@@ -19,7 +19,7 @@ from mag2.data import DATASETS, Dataset
 from mag2.saving.atomic_io import write_atomically
 from mag2.saving.folders import FORMAT, library_version, write_folder
 from mag2.saving.places import make_folder
-from mag2.saving.sentences import unknown_name
+from mag2.saving.sentences import check_name
 from mag2.texts import TextFeatures
 from mag2.training.history import Epoch, History
 from mag2.training.model_files import describe_model, save_attached, texts_inside, weights_to_keep
@@ -103,9 +103,8 @@ def save_trained(
     Raises:
         ValueError: an unknown entry in `facts`; or the `config` of a registered class of your own is no JSON.
     """
-    unknown = sorted(set(facts) - KEYS)
-    if unknown:
-        raise ValueError(unknown_name("fact", unknown[0], sorted(KEYS)))
+    for name in sorted(facts):
+        check_name("fact", name, sorted(KEYS))
     folder = Path(folder)
     make_folder(folder)
     if history is None or not history.epochs:

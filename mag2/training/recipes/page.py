@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mag2.data import DATASETS
-from mag2.saving.sentences import unknown_name
+from mag2.saving.sentences import check_name
 from mag2.training.recipe import Recipe
 from mag2.training.recipes.model_recipe import ModelRecipe, Recipes
 from mag2.training.run import EVALUATIONS
@@ -46,9 +46,8 @@ def recipes_page(recipes: Mapping[str, Recipes], datasets: Sequence[str] = PUBLI
     Raises:
         ValueError: no such dataset.
     """
-    unknown = [name for name in datasets if name not in DATASETS]
-    if unknown:
-        raise ValueError(unknown_name("dataset", unknown[0], DATASETS))
+    for name in datasets:
+        check_name("dataset", name, DATASETS)
     return "\n".join([INTRODUCTION, *(_section(model, recipe, datasets) for model, recipe in recipes.items())])
 
 
