@@ -11,7 +11,6 @@ from mag2.baselines.transformer import one_per_video
 from mag2.nn.feature_rows import check_tensors
 from mag2.nn.pretrained import Pretrained, arguments_of
 from mag2.nn.state_dicts import check_names, load_strictly, need, without_prefix
-from mag2.saving.sentences import check_name
 
 # Letters of the modalities in released arguments.
 MODALITIES = {"V": "visual", "F": "flow", "A": "audio"}
@@ -71,7 +70,8 @@ class ModalityBranch(Pretrained):
         arguments = arguments_of(locals())
         super().__init__()
         self.arguments = arguments
-        check_name("modality", modality, MODALITIES.values())
+        if modality not in MODALITIES.values():
+            raise ValueError(f"unknown modality {modality!r}; there are {', '.join(MODALITIES.values())}")
         self.in_dim, self.modality, self.released = in_dim, modality, released
         self.embedding = nn.Sequential(
             nn.Conv1d(in_dim, EMBEDDING, 1),
